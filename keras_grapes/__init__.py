@@ -1,0 +1,27 @@
+"""GRAPES for Keras: modulate the error of each node by the strength of its incoming weights."""
+
+from keras_grapes import graph, grouping, layers, models, optimizers
+from keras_grapes.grouping import register_grouping
+from keras_grapes.layers import ErrorModulation
+from keras_grapes.models import propagate, strip, summary
+from keras_grapes.modulation import Modulation, modulation_factor, node_importance
+from keras_grapes.optimizers import Grapes
+from keras_grapes.version import __version__
+
+__all__ = [
+    "ErrorModulation",
+    "Grapes",
+    "Modulation",
+    "__version__",
+    "graph",
+    "grouping",
+    "layers",
+    "models",
+    "modulation_factor",
+    "node_importance",
+    "optimizers",
+    "propagate",
+    "register_grouping",
+    "strip",
+    "summary",
+]

@@ -1,0 +1,444 @@
+"""Which weights feed which nodes: from a layer class, a model or a list of variables to groups.
+
+A *group* is the set of nodes whose importances are compared with each other, together with the
+kernels that feed them. A `Dense` layer has one group; a `SimpleRNN` has one group fed by two
+kernels; a `SeparableConv2D` has two groups.
+"""
+
+import dataclasses
+
+import keras
+from keras import layers
+
+from keras_grapes import graph
+from keras_grapes.modulation import normalize_axes
+
+_groupings = {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes of a layer and the kernels that feed them.
+
+    Args:
+        kernels: A variable, or a list of variables that feed the same nodes. Their sums of
+            absolute weights are added.
+        incoming_axes: Int or tuple of ints, the axes of each kernel to sum over; the remaining
+            axes are the nodes. A list gives one entry per kernel. `None` stands for all axes but
+            the last. Defaults to `None`.
+        output_axis: Int or tuple of ints, the axis of the layer's output along which the nodes lie
+            (a tuple when the nodes have several axes there); several node axes on one output axis
+            are flattened. `None` when the nodes are not the channels of the output, as the gates
+            of an LSTM. Defaults to `-1`.
+        feeds_output: Bool, whether the error at the layer's output reaches these nodes without
+            passing through another kernel of the layer. Defaults to `True`.
+        guessed: Bool, whether the grouping is a guess from the shape. Defaults to `False`.
+
+    Raises:
+        ValueError: If `incoming_axes` does not fit the kernels.
+    """
+
+    kernels: tuple
+    incoming_axes: tuple = None
+    output_axis: int | tuple | None = -1
+    feeds_output: bool = True
+    guessed: bool = False
+
+    def __post_init__(self):
+        kernels = self.kernels if isinstance(self.kernels, (list, tuple)) else (self.kernels,)
+        axes = self.incoming_axes
+        axes = axes if isinstance(axes, list) else [axes] * len(kernels)
+        if not kernels or len(axes) != len(kernels):
+            raise ValueError(
+                "`incoming_axes` of a `Group` must have one entry per kernel. Received: "
+                f"{len(axes)} entries for {len(kernels)} kernels"
+            )
+        axes = tuple(normalize_axes(a, len(k.shape)) for a, k in zip(axes, kernels))
+        object.__setattr__(self, "kernels", tuple(kernels))
+        object.__setattr__(self, "incoming_axes", axes)
+
+    @property
+    def node_shape(self):
+        """Shape of the nodes, `(units,)` in the common case."""
+        kernel, axes = self.kernels[0], self.incoming_axes[0]
+        return tuple(size for axis, size in enumerate(kernel.shape) if axis not in axes)
+
+    def factor(self, modulation):
+        """Returns the factors of the nodes now, shaped as `node_shape`."""
+        return modulation(list(self.kernels), list(self.incoming_axes))
+
+    def over_kernel(self, factor, index):
+        """Reshapes `factor` so that it broadcasts over the kernel at `index`."""
+        incoming = self.incoming_axes[index]
+        shape = [1 if a in incoming else n for a, n in enumerate(self.kernels[index].shape)]
+        return keras.ops.reshape(factor, shape)
+
+    def over_output(self, factor, output_shape):
+        """Reshapes `factor` so that it broadcasts over the layer's output.
+
+        Raises:
+            ValueError: If the nodes do not lie along `output_axis` of an output of this shape.
+        """
+        rank = len(output_shape)
+        axes = self.output_axis if isinstance(self.output_axis, tuple) else (self.output_axis,)
+        node_shape = self.node_shape
+        if len(axes) == 1 and len(node_shape) > 1:
+            factor = keras.ops.reshape(factor, (-1,))
+            node_shape = tuple(factor.shape)
+        fits = len(axes) == len(node_shape) and all(
+            -rank <= axis < rank and output_shape[axis] in (size, None)
+            for axis, size in zip(axes, node_shape)
+        )
+        if not fits:
+            raise ValueError(
+                f"its nodes, of shape {node_shape}, are not axis {self.output_axis} of its "
+                f"output, of shape {tuple(output_shape)}"
+            )
+        size_of = dict(zip((axis % rank for axis in axes), node_shape))
+        order = sorted(range(len(axes)), key=lambda i: axes[i] % rank)
+        factor = keras.ops.transpose(factor, order)
+        return keras.ops.reshape(factor, [size_of.get(axis, 1) for axis in range(rank)])
+
+
+def register_grouping(layer_class):
+    """Tells which weights of a custom layer feed which nodes.
+
+    The decorated function gets a built layer of the class, or of a subclass, and returns its
+    `keras_grapes.grouping.Group`, or a list of them in the order of the forward pass. An empty list
+    says that the layer has no nodes to modulate. Registering a class again replaces its function.
+
+    Args:
+        layer_class: A subclass of `keras.layers.Layer`.
+
+    Returns:
+        A decorator that returns the function unchanged.
+
+    Raises:
+        TypeError: If `layer_class` is not a layer class.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> class Transposed(keras.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.w = self.add_weight(shape=(8, input_shape[-1]))
+    ...     def call(self, x):
+    ...         return keras.ops.matmul(x, keras.ops.transpose(self.w))
+    >>> @kg.register_grouping(Transposed)
+    ... def transposed_grouping(layer):
+    ...     return kg.grouping.Group(layer.w, incoming_axes=1)
+    >>> kg.ErrorModulation(Transposed())(keras.ops.ones((2, 3))).shape
+    TensorShape([2, 8])
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
+        raise TypeError(
+            "`register_grouping` takes a subclass of `keras.layers.Layer`, as in "
+            f"`@register_grouping(MyLayer)`. Received: {layer_class!r}"
+        )
+
+    def register(function):
+        _groupings[layer_class] = function
+        return function
+
+    return register
+
+
+def find_grouping(layer):
+    """Returns the registered function of the layer's class or nearest base class, or `None`."""
+    for base in type(layer).__mro__:
+        if base in _groupings:
+            return _groupings[base]
+    return None
+
+
+def layer_groups(layer):
+    """Returns the groups of one layer, its sublayers left out unless its class registered them.
+
+    A layer of an unknown class that owns a `kernel` is grouped by the kernel's last axis, and its
+    group says that this is a guess.
+
+    Args:
+        layer: A built `keras.layers.Layer`.
+
+    Returns:
+        List of `Group`, empty for a layer without nodes.
+
+    Raises:
+        TypeError: If a registered function returns something else than groups.
+    """
+    grouping = find_grouping(layer)
+    if grouping is not None:
+        groups = grouping(layer)
+        groups = [groups] if isinstance(groups, Group) else groups
+        if not (isinstance(groups, (list, tuple)) and all(isinstance(g, Group) for g in groups)):
+            raise TypeError(
+                f"The grouping registered for `{type(layer).__name__}` must return a "
+                f"`keras_grapes.grouping.Group` or a list of them. Received: {groups!r}"
+            )
+        return list(groups)
+    kernels = [getattr(layer, name, None) for name in ("kernel", "recurrent_kernel")]
+    kernels = [k for k in kernels if isinstance(k, keras.Variable) and len(k.shape) >= 2]
+    kernels = [k for k in kernels if k.shape[-1] == kernels[0].shape[-1]]
+    return [Group(kernels, guessed=True)] if kernels else []
+
+
+def nested_groups(layer):
+    """Returns the groups of a layer and of all its sublayers.
+
+    Groups from which the layer's output is reached only through another kernel have
+    `feeds_output=False`.
+    """
+    if find_grouping(layer) is not None:
+        return layer_groups(layer)
+    return [
+        group
+        if entry.is_output and group.feeds_output
+        else dataclasses.replace(group, output_axis=None, feeds_output=False)
+        for entry in weight_layers(layer)
+        for group in entry.groups
+    ]
+
+
+@dataclasses.dataclass(eq=False)
+class WeightLayer:
+    """A layer that owns weights, with its groups and its place in a model.
+
+    Attributes:
+        layer: The layer.
+        groups: List of its `Group`s; empty when nothing in it can be modulated.
+        is_output: Bool, whether the output is reached from it through no further kernel.
+        output_guessed: Bool, whether `is_output` was told from the order of the layers alone.
+    """
+
+    layer: keras.layers.Layer
+    groups: list
+    is_output: bool = False
+    output_guessed: bool = False
+
+    def is_output_group(self, group):
+        return self.is_output and group.feeds_output
+
+
+def weight_layers(root):
+    """Lists the layers of a model, or of a composite layer, that own weights.
+
+    Output layers are found from the graph: those from which the output is reached through no
+    further kernel. Where there is no graph (subclassed models and composite layers) the last layer
+    with a group is taken for the output layer, and says so.
+
+    Args:
+        root: A built `keras.Model` or layer.
+
+    Returns:
+        List of `WeightLayer`, in the order of the graph.
+    """
+    leaves = graph.leaf_layers(root) if graph.has_graph(root) else [root]
+    found = {}
+    for owner in (owner for leaf in leaves for owner in _owners(leaf)):
+        if id(owner) not in found:
+            found[id(owner)] = WeightLayer(owner, layer_groups(owner))
+
+    def with_groups(layer):
+        return [found[id(owner)] for owner in _owners(layer) if found[id(owner)].groups]
+
+    outputs = graph.output_calls(root)
+    reached = [root] if outputs is None else graph.reached_first(outputs, with_groups)
+    for layer in reached:
+        candidates = with_groups(layer)
+        for entry in candidates[-1:]:
+            entry.is_output = True
+        for entry in candidates:
+            entry.output_guessed = len(candidates) > 1
+    return list(found.values())
+
+
+def _owners(layer):
+    """Yields the layer and its sublayers that own weights.
+
+    A class with a registered grouping speaks for its sublayers too.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        return
+    sublayers = [] if find_grouping(layer) else graph.sublayers(layer)
+    nested = {id(weight) for sublayer in sublayers for weight in sublayer.weights}
+    if any(id(weight) not in nested for weight in layer.weights):
+        yield layer
+    for sublayer in sublayers:
+        yield from _owners(sublayer)
+
+
+_MARK = "_keras_grapes_error_modulated"
+
+
+def mark_error_modulated(layer):
+    """Marks the weights of a layer whose error is modulated, so that no optimizer does it again."""
+    for weight in layer.weights:
+        setattr(weight, _MARK, True)
+
+
+def is_error_modulated(weight):
+    """Whether `mark_error_modulated` marked a weight."""
+    return getattr(weight, _MARK, False)
+
+
+def group_by_name(variables):
+    """Groups variables by their names alone, where no model is known.
+
+    Every variable named `kernel` or `*_kernel` with two axes or more is a group, its last axis the
+    nodes, except the last of them, which is taken for the output layer.
+
+    Args:
+        variables: List of `keras.Variable` or `tf.Variable` in the order of the layers.
+
+    Returns:
+        List of `Group`.
+    """
+    kernels = [v for v in variables if is_kernel_name(v) and len(v.shape) >= 2]
+    return [Group(kernel, guessed=True) for kernel in kernels[:-1]]
+
+
+def is_kernel_name(variable):
+    """Whether a variable is named as Keras names the kernels of its layers."""
+    name = variable.name.split("/")[-1].split(":")[0]
+    return name == "kernel" or name.endswith("_kernel")
+
+
+# Keras's own layers.
+
+
+@register_grouping(layers.Dense)
+def _dense(layer):
+    return Group(layer.kernel)
+
+
+@register_grouping(layers.EinsumDense)
+def _einsum_dense(layer):
+    operands, output = layer.equation.replace(" ", "").split("->")
+    letters = operands.split(",")[1]
+    nodes = [c for c in letters if c in output]
+    incoming = tuple(i for i, c in enumerate(letters) if c not in output)
+    before, ellipsis, after = output.partition("...")
+    if ellipsis:
+        axis_of = {c: i for i, c in enumerate(before)}
+        axis_of.update({c: i - len(after) for i, c in enumerate(after)})
+    else:
+        axis_of = {c: i - len(output) for i, c in enumerate(output)}
+    return Group(layer.kernel, incoming, output_axis=tuple(axis_of[c] for c in nodes))
+
+
+def _channel_axis(layer):
+    return 1 if layer.data_format == "channels_first" else -1
+
+
+@register_grouping(layers.Conv1D)
+@register_grouping(layers.Conv2D)
+@register_grouping(layers.Conv3D)
+def _conv(layer):
+    return Group(layer.kernel, output_axis=_channel_axis(layer))
+
+
+@register_grouping(layers.Conv1DTranspose)
+@register_grouping(layers.Conv2DTranspose)
+@register_grouping(layers.Conv3DTranspose)
+def _conv_transpose(layer):
+    rank = len(layer.kernel.shape)
+    incoming = (*range(rank - 2), rank - 1)
+    return Group(layer.kernel, incoming, output_axis=_channel_axis(layer))
+
+
+@register_grouping(layers.DepthwiseConv1D)
+@register_grouping(layers.DepthwiseConv2D)
+def _depthwise_conv(layer):
+    incoming = tuple(range(len(layer.kernel.shape) - 2))
+    return Group(layer.kernel, incoming, output_axis=_channel_axis(layer))
+
+
+@register_grouping(layers.SeparableConv1D)
+@register_grouping(layers.SeparableConv2D)
+def _separable_conv(layer):
+    spatial = tuple(range(len(layer.depthwise_kernel.shape) - 2))
+    return [
+        Group(layer.depthwise_kernel, spatial, output_axis=None, feeds_output=False),
+        Group(layer.pointwise_kernel, output_axis=_channel_axis(layer)),
+    ]
+
+
+@register_grouping(layers.MultiHeadAttention)
+@register_grouping(layers.GroupQueryAttention)
+def _attention(layer):
+    dense = [sub for sub in graph.sublayers(layer) if isinstance(sub, layers.EinsumDense)]
+    output = layer._output_dense
+    hidden = [
+        dataclasses.replace(_einsum_dense(sub), output_axis=None, feeds_output=False)
+        for sub in dense
+        if sub is not output
+    ]
+    return [*hidden, _einsum_dense(output)]
+
+
+@register_grouping(layers.SimpleRNNCell)
+def _simple_rnn_cell(cell):
+    return Group([cell.kernel, cell.recurrent_kernel])
+
+
+# One node per gate and unit, so the nodes are not the channels of the output.
+@register_grouping(layers.LSTMCell)
+@register_grouping(layers.GRUCell)
+def _gated_cell(cell):
+    return Group([cell.kernel, cell.recurrent_kernel], output_axis=None)
+
+
+@register_grouping(layers.ConvLSTM1D)
+@register_grouping(layers.ConvLSTM2D)
+@register_grouping(layers.ConvLSTM3D)
+def _conv_lstm(layer):
+    return _gated_cell(layer.cell)
+
+
+@register_grouping(layers.StackedRNNCells)
+def _stacked_cells(stack):
+    *hidden, last = [nested_groups(cell) for cell in stack.cells]
+    hidden = [
+        dataclasses.replace(g, output_axis=None, feeds_output=False)
+        for groups in hidden
+        for g in groups
+    ]
+    return [*hidden, *last]
+
+
+@register_grouping(layers.RNN)
+def _rnn(layer):
+    return nested_groups(layer.cell)
+
+
+@register_grouping(layers.Bidirectional)
+def _bidirectional(layer):
+    return [
+        dataclasses.replace(g, output_axis=None)
+        for direction in (layer.forward_layer, layer.backward_layer)
+        for g in nested_groups(direction)
+    ]
+
+
+@register_grouping(layers.TimeDistributed)
+def _time_distributed(layer):
+    def shift(axis):
+        if isinstance(axis, tuple):
+            return tuple(shift(a) for a in axis)
+        return axis + 1 if axis is not None and axis >= 0 else axis
+
+    return [
+        dataclasses.replace(g, output_axis=shift(g.output_axis)) for g in nested_groups(layer.layer)
+    ]
+
+
+@register_grouping(layers.SpectralNormalization)
+def _spectral_normalization(layer):
+    return nested_groups(layer.layer)
+
+
+# A row of an embedding is looked up, not summed into a node.
+@register_grouping(layers.Embedding)
+def _embedding(layer):
+    return []

@@ -1,0 +1,5 @@
+"""Layers."""
+
+from keras_grapes.layers.error_modulation import ErrorModulation
+
+__all__ = ["ErrorModulation"]

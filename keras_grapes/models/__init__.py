@@ -1,0 +1,6 @@
+"""Models: from plain to modulated and back, and what is modulated in them."""
+
+from keras_grapes.models.propagation import propagate, strip
+from keras_grapes.models.summary import summary
+
+__all__ = ["propagate", "strip", "summary"]

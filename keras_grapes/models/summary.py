@@ -1,0 +1,211 @@
+"""A table of what is modulated in a model or by an optimizer, by how much, and why not."""
+
+import keras
+
+from keras_grapes import graph, grouping
+from keras_grapes.layers.error_modulation import ErrorModulation, output_group
+from keras_grapes.modulation import Modulation
+from keras_grapes.optimizers.grapes import Grapes
+
+_COLUMNS = ("layer", "weights", "nodes", "mean", "min", "max", "modulated", "error gain")
+
+
+def summary(model_or_optimizer):
+    """Returns a table of the modulation factors of a model's layers as they are now.
+
+    A row for each group of nodes has the layer, the weights that feed the nodes, how many nodes
+    there are, the mean, minimum and maximum of their factors, whether they are modulated (`error`:
+    by an `ErrorModulation`; `update`: by the optimizer) or why not, and the *error gain* of the
+    layer: the product of the mean factors on the way from the layer, its own included, to the
+    output, the largest where several ways lead there. A layer with an error gain of 100 learns as
+    if from a learning rate 100 times as large: where plain training needs a rate of 0.01, start
+    near 0.01 divided by the largest gain of the table, and raise it while training stays stable.
+    Factors of an unmodulated group are those that it would have.
+
+    Args:
+        model_or_optimizer: A built `keras.Model`, compiled or not, or a built
+            `keras_grapes.Grapes`.
+
+    Returns:
+        String. Print it.
+
+    Raises:
+        TypeError: If the argument is neither.
+        ValueError: If it is not built.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, name="hidden"),
+    ...     keras.layers.Dense(3, name="out"),
+    ... ])
+    >>> text = kg.summary(kg.propagate(model))
+    >>> print(text.splitlines()[-1].split()[:2])
+    ['out', 'kernel']
+    """
+    if isinstance(model_or_optimizer, Grapes):
+        rows = _optimizer_rows(model_or_optimizer)
+    elif isinstance(model_or_optimizer, keras.Model):
+        rows = _model_rows(model_or_optimizer)
+    else:
+        raise TypeError(
+            "`summary` takes a `keras.Model` or a `keras_grapes.Grapes`. Received: "
+            f"{model_or_optimizer!r} of type {type(model_or_optimizer).__name__}"
+        )
+    return _format(rows)
+
+
+def _model_rows(model):
+    if not model.built or not model.weights:
+        raise ValueError(
+            f"`summary` needs weights, and model '{model.name}' has none yet. Give it a "
+            "`keras.Input`, call `model.build(input_shape)` or call it on data first."
+        )
+    optimizer = _find_grapes(model)
+    updated = set()
+    if optimizer is not None:
+        groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
+        updated = {id(kernel) for group in groups for kernel in group.kernels}
+    wrapper_of, acting = _wrappers(model)
+    gains = _error_gains(model)
+
+    rows = []
+    for entry in grouping.weight_layers(model):
+        gain = gains.get(id(entry.layer), gains.get(None))
+        for group in entry.groups:
+            kernel = group.kernels[0]
+            wrapper = wrapper_of.get(id(kernel))
+            if wrapper is not None:
+                status = "error" if id(kernel) in acting else "no: inner nodes of the layer"
+                modulation = wrapper.modulation
+            else:
+                modulation = optimizer.modulation if optimizer else Modulation()
+                if id(kernel) in updated:
+                    status = "update"
+                elif entry.is_output_group(group):
+                    status = "no: output layer" + (", guessed" if entry.output_guessed else "")
+                elif optimizer is not None:
+                    status = "no: not known to the optimizer, pass model="
+                    if not any(_is_trainable(k) for k in group.kernels):
+                        status = "no: frozen"
+                else:
+                    status = "no"
+            if group.guessed:
+                status += " (nodes guessed: last axis)"
+            rows.append(_row(entry.layer.name, group, modulation, status, gain))
+        if not entry.groups:
+            rows.append(_row_without_nodes(entry.layer, gain))
+    return rows
+
+
+def _optimizer_rows(optimizer):
+    if not optimizer.built:
+        raise ValueError(
+            "`summary` needs variables, and the optimizer has none yet. Call "
+            "`optimizer.build(model.trainable_variables)`, train a step, or pass the model."
+        )
+    rows, grouped = [], set()
+    for group in optimizer.groups:
+        grouped.update(id(kernel) for kernel in group.kernels)
+        layer = group.kernels[0].path.rpartition("/")[0]
+        status = "update (nodes guessed: last axis)" if group.guessed else "update"
+        rows.append(_row(layer, group, optimizer.modulation, status, 1.0))
+    for variable in optimizer.trainable_variables:
+        if id(variable) in grouped:
+            continue
+        layer, _, name = variable.path.rpartition("/")
+        status = "no: not a kernel"
+        if grouping.is_error_modulated(variable):
+            status = "no: in an ErrorModulation"
+        elif grouping.is_kernel_name(variable):
+            status = "no: output layer"
+        rows.append((layer, name, "", "", "", "", status, "1.00"))
+    return rows
+
+
+def _find_grapes(model):
+    """The `Grapes` that a model is compiled with, within a `LossScaleOptimizer` too."""
+    optimizer = getattr(model, "optimizer", None)
+    while optimizer is not None and not isinstance(optimizer, Grapes):
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return optimizer
+
+
+def _wrappers(model):
+    """Maps kernels to the `ErrorModulation` around them, and tells whose nodes it acts on."""
+    wrapper_of, acting = {}, set()
+    for layer in graph.all_layers(model):
+        if isinstance(layer, ErrorModulation):
+            wrapper_of.update((id(weight), layer) for weight in layer.weights)
+            acting.update(id(kernel) for kernel in output_group(layer.layer).kernels)
+    return wrapper_of, acting
+
+
+def _error_gains(model):
+    """Maps ids of layers to their error gain; the key `None` is for layers outside the graph."""
+    outputs = graph.output_calls(model)
+    if outputs is None:
+        return {None: 1.0 if _mean_factor(model) == 1.0 else None}
+    below = {id(call): 1.0 for call in outputs}
+    gains = {}
+    for call in graph.all_calls(outputs):
+        gain = below[id(call)] * _mean_factor(call.layer)
+        for layer in [call.layer, *graph.all_layers(call.layer)]:
+            gains[id(layer)] = max(gain, gains.get(id(layer), 0.0))
+        for source in call.inputs:
+            below[id(source)] = max(gain, below.get(id(source), 0.0))
+    return gains
+
+
+def _mean_factor(layer):
+    """Product of the mean factors of all the `ErrorModulation`s in a layer, itself included."""
+    mean = 1.0
+    for inner in [layer, *graph.all_layers(layer)]:
+        if isinstance(inner, ErrorModulation):
+            factor = output_group(inner.layer).factor(inner.modulation)
+            mean *= float(keras.ops.mean(factor))
+    return mean
+
+
+def _is_trainable(kernel):
+    return getattr(kernel, "trainable", False)
+
+
+def _row(layer_name, group, modulation, status, gain):
+    factor = keras.ops.convert_to_numpy(group.factor(modulation))
+    names = " + ".join(getattr(kernel, "name", "kernel") for kernel in group.kernels)
+    numbers = [f"{value:.3f}" for value in (factor.mean(), factor.min(), factor.max())]
+    return (layer_name, names, str(factor.size), *numbers, status, _format_gain(gain))
+
+
+def _row_without_nodes(layer, gain):
+    known = type(layer).__module__.split(".")[0] == "keras" or grouping.find_grouping(layer)
+    matrices = [weight for weight in layer.weights if len(weight.shape) >= 2]
+    status = "no: not a kernel"
+    if matrices and not known:
+        status = "no: unknown weights, see register_grouping"
+    names = " + ".join(weight.name for weight in layer.trainable_weights or layer.weights)
+    return (layer.name, names, "", "", "", "", status, _format_gain(gain))
+
+
+def _format_gain(gain):
+    return "unknown" if gain is None else f"{gain:.2f}"
+
+
+def _format(rows):
+    table = [_COLUMNS, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(_COLUMNS))]
+    right = {2, 3, 4, 5, 7}
+
+    def line(row):
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(_COLUMNS), rule, *(line(row) for row in rows)])

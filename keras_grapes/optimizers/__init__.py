@@ -1,0 +1,5 @@
+"""Optimizers."""
+
+from keras_grapes.optimizers.grapes import Grapes
+
+__all__ = ["Grapes"]

@@ -1,0 +1,40 @@
+"""Metadata of the package; build system and tool settings are in `pyproject.toml`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "keras_grapes" / "version.py").read_text(encoding="utf-8")
+).group(1)
+
+setup(
+    name="keras_grapes",
+    version=VERSION,
+    description="GRAPES for Keras 3: modulate the error of each node by its incoming weights.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["keras_grapes", "keras_grapes.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "keras>=3.9",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "tensorflow>=2.18",
+    ],
+    extras_require={
+        "examples": ["matplotlib>=3.8", "scikit-learn>=1.3", "tensorflow-datasets>=4.9.7"],
+        "test": ["hypothesis>=6.100", "pytest>=8.0"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    keywords="keras tensorflow biologically-plausible-learning grapes optimizer",
+)
