@@ -39,7 +39,7 @@ class Group:
     """
 
     kernels: tuple
-    incoming_axes: tuple = None
+    incoming_axes: int | tuple | list | None = None
     output_axis: int | tuple | None = -1
     feeds_output: bool = True
     guessed: bool = False
@@ -53,7 +53,7 @@ class Group:
                 "`incoming_axes` of a `Group` must have one entry per kernel. Received: "
                 f"{len(axes)} entries for {len(kernels)} kernels"
             )
-        axes = tuple(normalize_axes(a, len(k.shape)) for a, k in zip(axes, kernels))
+        axes = [normalize_axes(a, len(k.shape)) for a, k in zip(axes, kernels)]
         object.__setattr__(self, "kernels", tuple(kernels))
         object.__setattr__(self, "incoming_axes", axes)
 
@@ -65,7 +65,7 @@ class Group:
 
     def factor(self, modulation):
         """Returns the factors of the nodes now, shaped as `node_shape`."""
-        return modulation(list(self.kernels), list(self.incoming_axes))
+        return modulation(list(self.kernels), self.incoming_axes)
 
     def over_kernel(self, factor, index):
         """Reshapes `factor` so that it broadcasts over the kernel at `index`."""

@@ -1,0 +1,195 @@
+"""What a training step with GRAPES costs, against the same step without it.
+
+Every cell of the table trains the same network as a plain model, with `Grapes(optimizer)` and as
+`propagate(model)`. The three take turns, round after round, so that the load of the machine falls on
+all of them; the table has the median over the rounds of the ratio to the plain step of the same round.
+Peak memory is measured in a process of its own for each variant, on a network whose largest kernel
+is big enough to be seen.
+
+    python benchmarks/overhead.py --output runs/overhead.json
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import keras_grapes as kg
+
+VARIANTS = ("plain", "grapes", "propagate")
+MEMORY_WIDTH = 4096
+LARGEST_KERNEL_MB = MEMORY_WIDTH**2 * 4 / 2**20
+
+
+def dense_network(width, depth):
+    hidden = [layers.Dense(width, "relu") for _ in range(depth)]
+    return keras.Sequential([keras.Input((784,)), *hidden, layers.Dense(10)])
+
+
+def conv_network():
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(128, "relu"),
+            layers.Dense(10),
+        ]
+    )
+
+
+NETWORKS = {
+    "784-4x256-10": lambda: dense_network(256, 4),
+    "784-3x1024-10": lambda: dense_network(1024, 3),
+    "conv 16-32-128": conv_network,
+}
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(1e-3),
+    "adam": lambda: keras.optimizers.Adam(1e-4),
+}
+
+
+def make(variant, network, optimizer, jit):
+    """Returns a compiled model."""
+    keras.utils.set_random_seed(0)
+    model = network()
+    optimizer = optimizer()
+    if variant == "propagate":
+        model = kg.propagate(model)
+    if variant == "grapes":
+        optimizer = kg.Grapes(optimizer, model=model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=jit)
+    return model
+
+
+def batches(model, batch, steps):
+    rng = np.random.default_rng(0)
+    x = rng.random((batch, *model.input_shape[1:]), dtype="float32")
+    y = rng.integers(0, 10, batch)
+    return tf.data.Dataset.from_tensors((x, y)).repeat(steps).prefetch(2)
+
+
+def seconds(model, data):
+    start = time.perf_counter()
+    model.fit(data, epochs=1, verbose=0)
+    return time.perf_counter() - start
+
+
+def measure(network, batch, optimizer, jit, rounds, round_seconds):
+    """Returns the median seconds of a plain step and the ratios of each variant, round by round."""
+    models = {v: make(v, NETWORKS[network], OPTIMIZERS[optimizer], jit) for v in VARIANTS}
+    warm_up = batches(models["plain"], batch, 20)
+    for model in models.values():
+        seconds(model, warm_up)
+    steps = max(20, int(round_seconds * 20 / seconds(models["plain"], warm_up)))
+    data = batches(models["plain"], batch, steps)
+    times = {v: [] for v in VARIANTS}
+    for turn in range(rounds):
+        for variant in np.roll(VARIANTS, turn):
+            times[variant].append(seconds(models[variant], data) / steps)
+    ratios = {v: [t / p for t, p in zip(times[v], times["plain"])] for v in VARIANTS[1:]}
+    return statistics.median(times["plain"]), ratios
+
+
+def peak_memory(variant, optimizer, jit):
+    """Returns the peak resident memory in MiB of a process that trains one variant."""
+    command = [sys.executable, __file__, "--peak-memory-of", variant, optimizer, str(int(jit))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def print_peak_memory(variant, optimizer, jit):
+    model = make(variant, lambda: dense_network(MEMORY_WIDTH, 2), OPTIMIZERS[optimizer], jit)
+    data = batches(model, 64, 5)
+    seconds(model, data)
+    # Forget the peak of making the network and of tracing.
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+    seconds(model, data)
+    with open("/proc/self/status", encoding="ascii") as file:
+        peak_kib = next(line.split()[1] for line in file if line.startswith("VmHWM"))
+    print(int(peak_kib) / 1024)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--round-seconds", type=float, default=0.5)
+    parser.add_argument("--memory-rounds", type=int, default=3)
+    parser.add_argument("--output", default="runs/overhead.json", help="a JSON file")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--peak-memory-of", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak_memory_of:
+        variant, optimizer, jit = options.peak_memory_of
+        print_peak_memory(variant, optimizer, bool(int(jit)))
+        return
+
+    cells = list(itertools.product(options.networks, (64, 256), OPTIMIZERS, (False, True)))
+    print(f"{'network':<16}{'batch':>6}{'optimizer':>10}{'jit':>6}{'plain ms':>10}", end="")
+    print("".join(f"{v:>22}" for v in VARIANTS[1:]))
+    records = []
+    for network, batch, optimizer, jit in cells:
+        plain, ratios = measure(
+            network, batch, optimizer, jit, options.rounds, options.round_seconds
+        )
+        shown = {
+            v: f"{statistics.median(r):.3f} ({min(r):.2f}-{max(r):.2f})" for v, r in ratios.items()
+        }
+        print(f"{network:<16}{batch:>6}{optimizer:>10}{jit!s:>6}{1e3 * plain:>10.2f}", end="")
+        print("".join(f"{shown[v]:>22}" for v in VARIANTS[1:]), flush=True)
+        records.append(
+            {
+                "network": network,
+                "batch": batch,
+                "optimizer": optimizer,
+                "jit_compile": jit,
+                "plain_seconds": plain,
+                "ratios": ratios,
+            }
+        )
+        keras.backend.clear_session()
+
+    print(f"\nPeak memory over plain, in kernels of {LARGEST_KERNEL_MB:.0f} MiB (the largest):")
+    memory = []
+    for optimizer, jit in itertools.product(OPTIMIZERS, (False, True)):
+        extra = {v: [] for v in VARIANTS[1:]}
+        for _ in range(options.memory_rounds):
+            peak = {v: peak_memory(v, optimizer, jit) for v in VARIANTS}
+            for variant, values in extra.items():
+                values.append((peak[variant] - peak["plain"]) / LARGEST_KERNEL_MB)
+        shown = "".join(f"  {v} {statistics.median(e):+.2f}" for v, e in extra.items())
+        print(f"784-2x{MEMORY_WIDTH}-10 {optimizer:>6} jit {jit!s:>5}{shown}", flush=True)
+        memory.append({"optimizer": optimizer, "jit_compile": jit, "extra_kernels": extra})
+
+    os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
+    setting = {
+        "rounds": options.rounds,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "cores": os.cpu_count(),
+    }
+    with open(options.output, "w", encoding="utf-8") as file:
+        json.dump({"setting": setting, "steps": records, "memory": memory}, file, indent=1)
+    print(f"\nWritten to {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis
+import keras
+import pytest
+
+# Keras traces and compiles on first use, which no deadline should count.
+hypothesis.settings.register_profile("keras", deadline=None)
+hypothesis.settings.load_profile("keras")
+
+
+@pytest.fixture(autouse=True)
+def reproducible():
+    """Seeds every test and gives it the default precision back."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()
