@@ -26,7 +26,13 @@ setup(
         "tensorflow>=2.18",
     ],
     extras_require={
-        "examples": ["matplotlib>=3.8", "scikit-learn>=1.3", "tensorflow-datasets>=4.9.7"],
+        "examples": [
+            # tensorflow-datasets imports it to prepare a data set, and does not ask for it.
+            "importlib_resources>=5.0",
+            "matplotlib>=3.8",
+            "scikit-learn>=1.3",
+            "tensorflow-datasets>=4.9.7",
+        ],
         "test": ["hypothesis>=6.100", "pytest>=8.0"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
     },

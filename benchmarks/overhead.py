@@ -1,10 +1,10 @@
 """What a training step with GRAPES costs, against the same step without it.
 
 Every cell of the table trains the same network as a plain model, with `Grapes(optimizer)` and as
-`propagate(model)`. The three take turns, round after round, so that the load of the machine falls on
-all of them; the table has the median over the rounds of the ratio to the plain step of the same round.
-Peak memory is measured in a process of its own for each variant, on a network whose largest kernel
-is big enough to be seen.
+`propagate(model)`. The three take turns, round after round, so that the load of the machine falls
+on all of them; the table has the median over the rounds of the ratio to the plain step of the same
+round. Peak memory is measured in a process of its own for each variant, on a network whose largest
+kernel is big enough to be seen.
 
     python benchmarks/overhead.py --output runs/overhead.json
 """

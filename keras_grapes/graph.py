@@ -45,6 +45,20 @@ def leaf_layers(model):
     return list(leaves.values())
 
 
+def new_inputs(model):
+    """Returns inputs for a copy of a Functional model, in the same structure and with its names.
+
+    Keras's own copies of inputs have other names where the user gave none.
+    """
+
+    def new_input(tensor):
+        layer = tensor._keras_history[0]
+        name = layer.name if isinstance(layer, keras.layers.InputLayer) else tensor.name
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+
+    return keras.tree.map_structure(new_input, model.input)
+
+
 def output_calls(model):
     """Returns the `Call`s that produce a model's outputs, `None` where there is no graph.
 

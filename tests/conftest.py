@@ -5,6 +5,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import hypothesis
 import keras
 import pytest
+import tensorflow as tf
+
+# Two logical devices, for the tests of distributed training.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 # Keras traces and compiles on first use, which no deadline should count.
 hypothesis.settings.register_profile("keras", deadline=None)

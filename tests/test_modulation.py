@@ -140,8 +140,10 @@ def test_config_round_trip_through_json():
 
 @pytest.mark.parametrize(
     "bounds",
-    [(2, 1), (-1, 2), (1,), (1, 2, 3), (1, float("inf")), (float("nan"), 2), 3, None, "ab"]
-    + [(0, 0), (True, 2), ("1", "2")],
+    [
+        *[(2, 1), (-1, 2), (0, 0), (1, float("inf")), (float("nan"), 2)],
+        *[(1,), (1, 2, 3), 3, None, "ab", (True, 2), ("1", "2")],
+    ],
 )
 def test_bad_bounds_are_refused(bounds):
     with pytest.raises(ValueError, match=r"`bounds`.*Received"):

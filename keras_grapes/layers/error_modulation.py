@@ -193,7 +193,7 @@ def check_wrappable(layer):
         output_group(layer)
     elif isinstance(layer, _CELLS):
         raise ValueError(_refusal(layer, _IS_CELL))
-    elif isinstance(getattr(layer, "cell", layer), _GATED):
+    elif isinstance(layer, _GATED) or isinstance(getattr(layer, "cell", None), _GATED):
         raise ValueError(_refusal(layer, _NOT_CHANNELS))
     elif isinstance(layer, layers.Embedding) or _is_plain_keras_layer(layer):
         raise ValueError(_refusal(layer, _NO_KERNEL))

@@ -156,7 +156,12 @@ def _clone(model, clone_function):
         copies.append((layer, copy))
         return copy
 
-    clone = keras.models.clone_model(model, clone_function=clone_and_remember, recursive=True)
+    clone = keras.models.clone_model(
+        model,
+        input_tensors=None if isinstance(model, keras.Sequential) else graph.new_inputs(model),
+        clone_function=clone_and_remember,
+        recursive=True,
+    )
     if type(clone) is not type(model):
         raise ValueError(
             f"Keras cannot copy model '{model.name}' as a {type(model).__name__}: the copy would "
@@ -165,6 +170,8 @@ def _clone(model, clone_function):
         )
     # All variables: with the seeds of dropout too, the copy behaves as the model does.
     for layer, copy in copies:
+        if not isinstance(layer, keras.layers.Layer):
+            continue  # A plain operation such as `x + y`.
         for variable, copied in zip(layer.variables, copy.variables, strict=True):
             copied.assign(variable)
     return clone

@@ -1,0 +1,149 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_grapes as kg
+from tests import reference
+
+
+def network(depth=3):
+    hidden = [layers.Dense(20, "relu", name=f"h{i}") for i in range(depth)]
+    return keras.Sequential([keras.Input((10,)), *hidden, layers.Dense(3, name="out")])
+
+
+def rows(text):
+    """Maps the first column to the cells of its (first) row."""
+    lines = text.splitlines()
+    starts = [i for i, c in enumerate(lines[1]) if c == "-" and (i == 0 or lines[1][i - 1] == " ")]
+    table = {}
+    for line in lines[2:]:
+        cells = [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None])]
+        table.setdefault(cells[0], cells)
+    return table
+
+
+def mean_factor(layer):
+    return reference.dense_factor(layer.kernel).mean()
+
+
+def test_numbers_of_a_plain_model():
+    model = network()
+    table = rows(kg.summary(model))
+    factor = reference.dense_factor(model.get_layer("h0").kernel)
+    expected = [f"{v:.3f}" for v in (factor.mean(), factor.min(), factor.max())]
+    assert table["h0"] == ["h0", "kernel", "20", *expected, "no", "1.00"]
+    assert table["out"][-2:] == ["no: output layer", "1.00"]
+
+
+def test_error_gain_is_the_product_of_the_mean_factors_to_the_output():
+    model = network()
+    means = [mean_factor(model.get_layer(f"h{i}")) for i in range(3)]
+    table = rows(kg.summary(kg.propagate(model)))
+    assert [table[f"h{i}"][-2] for i in range(3)] == ["error"] * 3
+    for i in range(3):
+        assert float(table[f"h{i}"][-1]) == pytest.approx(np.prod(means[i:]), abs=0.006)
+    assert table["out"][-1] == "1.00"
+
+
+def test_error_gain_takes_the_largest_way_through_a_graph():
+    x = keras.Input((6,))
+    a = layers.Dense(6, name="a")(x)
+    b = layers.Dense(6, name="b")(a)
+    model = keras.Model(x, layers.Dense(2, name="out")(a + b))
+    table = rows(kg.summary(kg.propagate(model)))
+    means = {name: mean_factor(model.get_layer(name)) for name in "ab"}
+    assert float(table["a"][-1]) == pytest.approx(means["a"] * means["b"], abs=0.006)
+    assert float(table["b"][-1]) == pytest.approx(means["b"], abs=0.006)
+
+
+def test_model_with_a_grapes_optimizer():
+    model = network()
+    model.get_layer("h1").trainable = False
+    model.compile(kg.Grapes("sgd", model=model, modulation=kg.Modulation((0, 1))), "mse")
+    for _ in range(2):
+        table = rows(kg.summary(model))
+        assert [table[n][-2] for n in ("h0", "h1", "h2", "out")] == [
+            "update",
+            "no: frozen",
+            "update",
+            "no: output layer",
+        ]
+        assert table["h0"][5] == "1.000", "factors are those of the optimizer's modulation"
+        assert table["h0"][-1] == "1.00"
+        model.fit(np.zeros((4, 10)), np.zeros((4, 3)), verbose=0)
+
+
+def test_optimizer():
+    model = network(2)
+    optimizer = kg.Grapes("sgd")
+    optimizer.build(model.trainable_variables)
+    text = kg.summary(optimizer)
+    lines = [line.split() for line in text.splitlines()]
+    assert [line[0] for line in lines if "update" in line] == [
+        model.get_layer("h0").path,
+        model.get_layer("h1").path,
+    ]
+    assert text.count("not a kernel") == 3
+    assert text.count("output layer") == 1
+
+
+def test_what_is_not_modulated_says_why():
+    class Matrix(layers.Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight(shape=(input_shape[-1], 4), name="w")
+
+        def call(self, x):
+            return keras.ops.matmul(x, self.w)
+
+    class OwnKernel(Matrix):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.kernel = self.w
+
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(7, 8, name="embed")(inputs)
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = OwnKernel(name="own")(Matrix(name="matrix")(x))
+    x = layers.LSTM(4, name="lstm")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
+    with pytest.warns(UserWarning, match="lstm"):
+        model = kg.propagate(model)
+    table = rows(kg.summary(model))
+    assert table["embed"][-2] == "no: not a kernel"
+    assert table["norm"][-2] == "no: not a kernel"
+    assert table["matrix"][-2] == "no: unknown weights, see register_grouping"
+    assert table["own"][-2] == "error (nodes guessed: last axis)"
+    assert table["lstm"][:3] == ["lstm", "kernel + recurrent_kernel", "16"]
+    assert table["lstm"][-2] == "no"
+    lines = [line for line in kg.summary(model).splitlines() if line.startswith("attention")]
+    assert ["inner nodes" in line for line in lines] == [True, True, True, False]
+
+
+def test_subclassed_model_has_an_unknown_gain_only_if_it_modulates():
+    class Net(keras.Model):
+        def __init__(self, wrap):
+            super().__init__()
+            hidden = layers.Dense(4, name="hidden")
+            self.hidden = kg.ErrorModulation(hidden) if wrap else hidden
+            self.out = layers.Dense(2, name="out")
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    for wrap, gain in ((False, "1.00"), (True, "unknown")):
+        model = Net(wrap)
+        model(np.zeros((1, 3)))
+        table = rows(kg.summary(model))
+        assert table["hidden"][-1] == gain
+        assert table["out"][-2] == "no: output layer, guessed"
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(TypeError, match=r"`keras\.Model` or a `keras_grapes\.Grapes`"):
+        kg.summary(keras.optimizers.SGD())
+    with pytest.raises(ValueError, match=r"model\.build"):
+        kg.summary(keras.Sequential([layers.Dense(3)]))
+    with pytest.raises(ValueError, match=r"optimizer\.build"):
+        kg.summary(kg.Grapes("sgd"))
