@@ -124,8 +124,10 @@ def _load_from_tfds(name):
             builder.download_and_prepare(download_config=config)
         else:
             builder = tfds.builder_from_directory(folder)
-        parts = builder.as_dataset(split=["train", "test"], as_supervised=True, batch_size=-1)
-        train, test = ((x.astype("float32") / 255, y) for x, y in tfds.as_numpy(parts))
+        train, test = (
+            (part["image"].astype("float32") / 255, part["label"])
+            for part in tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
+        )
     except Exception as error:  # Whatever it is: the data cannot be had.
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         doing = "downloaded" if folder is None else f"read from {folder}"
