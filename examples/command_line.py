@@ -1,6 +1,7 @@
 """What the command lines of the examples share: errors of one line, checked before any work.
 
-Nothing here imports TensorFlow, so that a wrong option is refused at once.
+Only Python's own modules are imported before the options are found right, so that a wrong one is
+refused at once, and what is not installed is named.
 """
 
 import argparse
@@ -12,8 +13,8 @@ import pathlib
 import sys
 import tempfile
 
-# Modules that the examples import, beside those that the library itself needs.
-_MODULES = ("keras_grapes", "matplotlib", "sklearn", "tensorflow_datasets")
+# What the extra installs, and TensorFlow for the library itself.
+_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets")
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
         if missing:
             self.error(
-                f"not installed: {', '.join(missing)}. Run: pip install 'keras_grapes[examples]'"
+                f'not installed: {", ".join(missing)}. Run: pip install "keras_grapes[examples]"'
             )
 
     def make_folder(self, path):
@@ -81,7 +82,9 @@ def run(main):
     try:
         main()
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        # Away from the progress bar that stands in the line.
+        print(flush=True)
+        print("Interrupted.", file=sys.stderr)
         sys.exit(130)
 
 

@@ -11,8 +11,6 @@ import pathlib
 import threading
 import urllib.parse
 
-import numpy as np
-
 from examples import command_line
 
 # Seconds that the host of a download has to answer in. Without network the whole decision has to
@@ -94,7 +92,7 @@ def _load_digits():
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    images = (bunch.images[..., np.newaxis] / 16).astype("float32")
+    images = (bunch.images[..., None] / 16).astype("float32")
     # One split for all seeds: a seed is for the network and the order of the data.
     train_x, test_x, train_y, test_y = train_test_split(
         images, bunch.target, test_size=0.2, random_state=0, stratify=bunch.target

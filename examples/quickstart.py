@@ -195,21 +195,31 @@ def parse(parser, arguments=None):
         "--dataset", choices=data.NAMES, help="default: mnist, else digits if it is out of reach"
     )
     parser.add_argument(
-        "--optimizer", type=str.lower, choices=LEARNING_RATES, default="sgd", help="default: sgd"
+        "--optimizer",
+        type=str.lower,
+        choices=LEARNING_RATES,
+        default="sgd",
+        metavar="NAME",
+        help=f"default: sgd; one of {', '.join(LEARNING_RATES)}",
     )
     parser.add_argument(
-        "--learning-rate", type=command_line.positive_float, help="default: by optimizer"
+        "--learning-rate",
+        type=command_line.positive_float,
+        metavar="RATE",
+        help="default: by optimizer, 0.01 for sgd",
     )
     parser.add_argument(
         "--epochs",
         type=command_line.positive_int,
+        metavar="N",
         help=f"default: {EPOCHS}, on digits {EPOCHS_ON_DIGITS}",
     )
-    parser.add_argument("--seed", type=command_line.seed, default=0, help="default: 0")
+    parser.add_argument("--seed", type=command_line.seed, default=0, metavar="N", help="default: 0")
     parser.add_argument(
         "--output",
         type=command_line.folder,
         default="runs/quickstart",
+        metavar="FOLDER",
         help="folder of the picture, default: runs/quickstart",
     )
     options = parser.parse_args(arguments)

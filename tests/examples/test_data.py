@@ -121,6 +121,7 @@ def test_failed_download_is_unavailable_and_says_why(empty_folder, monkeypatch):
 
 def test_default_is_mnist_where_it_is_prepared(empty_folder, capsys):
     write_prepared(empty_folder, "mnist")
+    capsys.readouterr()
     assert data.load_default().name == "mnist"
     assert capsys.readouterr().out == ""
 
