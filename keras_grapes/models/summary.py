@@ -91,6 +91,10 @@ def _model_rows(model):
                     status = "no: not known to the optimizer, pass model="
                     if not any(_is_trainable(k) for k in group.kernels):
                         status = "no: frozen"
+                elif wrapper_of:
+                    status = "no: not wrapped"
+                    if group.output_axis is None:
+                        status = "no: nodes are not the channels of its output"
                 else:
                     status = "no"
             if group.guessed:

@@ -66,7 +66,8 @@ class Grapes(keras.optimizers.Optimizer):
     """
 
     def __init__(self, inner_optimizer, model=None, modulation=None, name="grapes", **kwargs):
-        for argument in kwargs:
+        if kwargs:
+            argument = next(iter(kwargs))
             raise ValueError(
                 f"`Grapes` does not take `{argument}`. Set `{argument}` on the `inner_optimizer`, "
                 f"as in Grapes(keras.optimizers.Adam({argument}=...))."
@@ -86,9 +87,9 @@ class Grapes(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
+        groups, left_alone = _leave_out_error_modulated(self._grouping.find(variables))
         self.inner_optimizer.build(variables)
         super().build(variables)
-        groups, left_alone = _leave_out_error_modulated(self._grouping.find(variables))
         if left_alone:
             names = [group.kernels[0].path for group in left_alone]
             warnings.warn(
@@ -121,7 +122,12 @@ class Grapes(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         if len(grads) == 0:
             return
-        if not self.built and trainable_variables is not None:
+        if not self.built:
+            if trainable_variables is None:
+                raise ValueError(
+                    "When passing `grads` without `variables`, the optimizer must already be "
+                    "built. Call `optimizer.build(trainable_variables)` first."
+                )
             with keras.name_scope(self.name, caller=self):
                 self.build(trainable_variables)
         # All factors before the first update, so that the kernels of a group see the same weights.

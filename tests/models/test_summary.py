@@ -116,7 +116,7 @@ def test_what_is_not_modulated_says_why():
     assert table["matrix"][-2] == "no: unknown weights, see register_grouping"
     assert table["own"][-2] == "error (nodes guessed: last axis)"
     assert table["lstm"][:3] == ["lstm", "kernel + recurrent_kernel", "16"]
-    assert table["lstm"][-2] == "no"
+    assert table["lstm"][-2] == "no: nodes are not the channels of its output"
     lines = [line for line in kg.summary(model).splitlines() if line.startswith("attention")]
     assert ["inner nodes" in line for line in lines] == [True, True, True, False]
 

@@ -490,7 +490,10 @@ def test_inner_optimizer_built_before():
     inner = optimizers.Adam(0.01)
     inner.apply(gradients, variables)
     grapes = kg.Grapes(inner)
+    with pytest.raises(ValueError, match="without `variables`"):
+        grapes.apply(gradients)
     grapes.apply(gradients, variables)
+    assert len(grapes.groups) == 1
     assert int(grapes.iterations) == 2
 
 
@@ -531,8 +534,10 @@ def test_model_that_is_not_built_is_refused():
 
 def test_variables_of_another_model_are_refused():
     model = compiled(kg.Grapes("sgd", model=network()))
-    with pytest.raises(ValueError, match="not that model's"):
-        fit(model)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not that model's"):
+            fit(model)
+    assert not model.optimizer.built
 
 
 def test_restored_optimizer_refuses_a_model_of_other_shapes():
