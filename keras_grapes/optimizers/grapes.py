@@ -355,7 +355,13 @@ def _key(variable):
 def _get_inner_optimizer(identifier):
     inner = identifier
     if isinstance(identifier, (str, dict)):
-        inner = keras.optimizers.get(identifier)
+        try:
+            inner = keras.optimizers.get(identifier)
+        except ValueError as error:
+            raise ValueError(
+                "`inner_optimizer` must name an optimizer of Keras, such as 'adam', or be its "
+                f"config. Received: inner_optimizer={identifier!r}"
+            ) from error
     if not isinstance(inner, keras.optimizers.Optimizer):
         hint = " Pass an instance: write `()` after it." if isinstance(inner, type) else ""
         raise TypeError(

@@ -557,7 +557,7 @@ def test_restored_optimizer_refuses_a_model_of_other_shapes():
         (None, TypeError, "`inner_optimizer`"),
         (3, TypeError, "`inner_optimizer`"),
         (optimizers.SGD, TypeError, r"write `\(\)`"),
-        ("no such optimizer", ValueError, ""),
+        ("no such optimizer", ValueError, "`inner_optimizer` must name"),
         (lambda: optimizers.LossScaleOptimizer(optimizers.SGD()), ValueError, "way round"),
         (lambda: kg.Grapes("sgd"), ValueError, "way round"),
     ],
