@@ -7,7 +7,7 @@ from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
 
-_COLUMNS = ("layer", "weights", "nodes", "mean", "min", "max", "modulated", "error gain")
+_COLUMNS = ("layer", "weights", "units", "mean", "min", "max", "modulated", "error gain")
 
 
 def summary(model_or_optimizer):

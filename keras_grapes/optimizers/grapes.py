@@ -101,9 +101,9 @@ class Grapes(keras.optimizers.Optimizer):
         self._step.groups = groups
         for group in groups:
             for index, kernel in enumerate(group.kernels):
-                if self._is_trained(kernel):
-                    place = self._get_variable_index(kernel)
-                    self._step.place_of.setdefault(place, (group, index))
+                # Not a variable where LoRA or quantization compute it.
+                if isinstance(kernel, (keras.Variable, tf.Variable)):
+                    self._step.place_of.setdefault(self._var_key(kernel), (group, index))
 
     @property
     def groups(self):
@@ -143,7 +143,7 @@ class Grapes(keras.optimizers.Optimizer):
 
     def _modulated_update_step(self, gradient, variable, learning_rate):
         """Runs as `inner_optimizer.update_step`."""
-        place = self._step.place_of.get(self.inner_optimizer._get_variable_index(variable))
+        place = self._step.place_of.get(self._var_key(variable))
         if place is not None and self._step.factors:
             group, index = place
             factor = group.over_kernel(self._step.factors[id(group)], index)
@@ -153,10 +153,6 @@ class Grapes(keras.optimizers.Optimizer):
                 learning_rate = ops.broadcast_to(learning_rate, variable.shape)
             learning_rate = ops.cast(learning_rate, variable.dtype)
         return self._plain_update_step(gradient, variable, learning_rate)
-
-    def _is_trained(self, variable):
-        is_variable = isinstance(variable, (keras.Variable, tf.Variable))
-        return is_variable and self._var_key(variable) in self._trainable_variables_indices
 
     # The state and the settings are those of the inner optimizer.
 
@@ -230,7 +226,13 @@ class Grapes(keras.optimizers.Optimizer):
 
 
 class _Step:
-    """What an update step needs. A plain object, so that Keras does not track what it holds."""
+    """What an update step needs. A plain object, so that Keras does not track what it holds.
+
+    Attributes:
+        groups: List of the groups that are modulated.
+        place_of: Dict of the key of a variable to its group and its index in the group.
+        factors: Dict of the id of a group to its factors in the step that is under way.
+    """
 
     def __init__(self):
         self.groups = []
