@@ -2,7 +2,7 @@
 
 from keras_grapes import graph, grouping, layers, models, optimizers
 from keras_grapes.grouping import register_grouping
-from keras_grapes.layers import ErrorModulation
+from keras_grapes.layers import SNU, SSNU, ErrorModulation, SNUCell, SSNUCell, Surrogate
 from keras_grapes.models import propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
@@ -12,6 +12,11 @@ __all__ = [
     "ErrorModulation",
     "Grapes",
     "Modulation",
+    "SNU",
+    "SNUCell",
+    "SSNU",
+    "SSNUCell",
+    "Surrogate",
     "__version__",
     "graph",
     "grouping",
