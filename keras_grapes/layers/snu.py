@@ -382,22 +382,23 @@ class SNU(keras.layers.RNN):
             return super().inner_loop(sequences, initial_state, mask, training=training)
         if training and cell.dropout > 0:
             sequences = sequences * cell.get_dropout_mask(sequences[:, 0])[:, None]
-        current = _swap_batch_and_time(cell.project(sequences))
+        current = cell.project(sequences)
         if mask is not None:
-            mask = _swap_batch_and_time(ops.cast(mask, "bool"))
-            mask = ops.reshape(mask, (*ops.shape(mask)[:2], *[1] * (len(current.shape) - 2)))
+            mask = ops.reshape(
+                ops.cast(mask, "bool"), (*ops.shape(mask)[:2], *[1] * (len(current.shape) - 2))
+            )
         if self.go_backwards:
-            current = ops.flip(current, axis=0)
-            mask = None if mask is None else ops.flip(mask, axis=0)
+            current = ops.flip(current, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
         states, potential = cell.dynamics.integrate(
             current, *initial_state, *cell.parameters(), mask=mask
         )
         outputs = states
         if mask is not None:
             # Before the first step that is not masked Keras puts out 0, whatever the state.
-            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 0) > 0
+            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 1) > 0
             outputs = ops.where(seen, outputs, ops.zeros_like(outputs))
-        return outputs[-1], _swap_batch_and_time(outputs), [states[-1], potential]
+        return outputs[:, -1], outputs, [states[:, -1], potential]
 
     def get_config(self):
         config = super().get_config()
@@ -432,10 +433,6 @@ class SSNU(SNU):
     """
 
     cell_class = SSNUCell
-
-
-def _swap_batch_and_time(tensor):
-    return ops.transpose(tensor, (1, 0, *range(2, len(tensor.shape))))
 
 
 def _check_units(units):

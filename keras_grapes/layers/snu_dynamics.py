@@ -9,6 +9,8 @@ from collections.abc import Callable
 import keras
 from keras import activations, ops
 
+from keras_grapes.layers.time_loop import loop_over_time
+
 
 @dataclasses.dataclass(frozen=True)
 class Reset:
@@ -86,7 +88,17 @@ class Dynamics:
         potential = self.input_activation(drive)
         return self.activation(potential + bias), potential
 
-    def integrate(self, current, output, potential, decay, bias, recurrent_kernel=None, mask=None):
+    def integrate(
+        self,
+        current,
+        output,
+        potential,
+        decay,
+        bias,
+        recurrent_kernel=None,
+        mask=None,
+        go_backwards=False,
+    ):
         """All time steps, with a backward pass that goes through time once.
 
         The backward pass is written down here rather than derived step by step, because of its
@@ -99,34 +111,34 @@ class Dynamics:
         A masked step keeps output and potential as they are.
 
         Args:
-            current: Tensor `(time, batch, ..., units)`, the input current.
+            current: Tensor `(batch, time, ..., units)`, the input current.
             output: Tensor `(batch, ..., units)`, the output before the first step.
             potential: Tensor like `output`, the potential before the first step.
             decay: Tensor that broadcasts over `output`.
             bias: Tensor that broadcasts over `output`.
             recurrent_kernel: Tensor `(units, units)`. Defaults to `None`.
-            mask: Bool tensor `(time, batch, ...)` that broadcasts over `current`; `False` stands
+            mask: Bool tensor `(batch, time, ...)` that broadcasts over `current`; `False` stands
                 for a masked step. Defaults to `None`.
+            go_backwards: Bool, whether the last time step comes first. Defaults to `False`.
 
         Returns:
             Tuple of the outputs of all steps, shaped as `current`, and the last potential.
         """
         recurrent = [] if recurrent_kernel is None else [recurrent_kernel]
-        masks = [] if mask is None else [mask]
 
         @ops.custom_gradient
         def run(current, output, potential, decay, bias, *recurrent):
             kernel = recurrent[0] if recurrent else None
+            length = ops.shape(current)[1]
 
-            def forward(state, inputs):
-                current, *mask = inputs
-                new = self.step(current, *state, decay, bias, kernel)
-                if mask:
-                    new = [ops.where(mask[0], n, old) for n, old in zip(new, state)]
-                return tuple(new), tuple(new)
+            def forward(time, state):
+                new = self.step(current[:, time], *state, decay, bias, kernel)
+                if mask is not None:
+                    new = [ops.where(mask[:, time], n, old) for n, old in zip(new, state)]
+                return new, new
 
-            (_, last), (outputs, potentials) = ops.scan(
-                forward, (output, potential), (current, *masks)
+            last, (outputs, potentials) = loop_over_time(
+                forward, [output, potential], (0, length, 1), records=2
             )
 
             def reach_back(error, output, potential):
@@ -141,30 +153,26 @@ class Dynamics:
                 errors, last_error = args if upstream is None else upstream
                 none = ops.zeros_like(output)
 
-                def backward(state, inputs):
-                    # What a masked step holds goes to the step before it as it is.
-                    later, held_output, held_potential = state
-                    error, y, s, *mask = inputs
+                def backward(time, state):
+                    later, held_output, held_potential, bias_error = state
+                    y, s = outputs[time], potentials[time]
                     output_error, potential_error = reach_back(later, y, s)
-                    output_error = output_error + error + held_output
+                    output_error = output_error + errors[:, time] + held_output
                     potential_error = potential_error + held_potential
                     spike_error = self.slope(s + bias, y) * output_error
                     drive_error = self.input_slope(s) * (potential_error + spike_error)
-                    if not mask:
-                        return (drive_error, none, none), (drive_error, spike_error, none)
-                    (live,) = mask
+                    if mask is None:
+                        return (drive_error, none, none, bias_error + spike_error), [drive_error]
+                    live = mask[:, time]
                     drive_error = ops.where(live, drive_error, none)
                     spike_error = ops.where(live, spike_error, none)
                     held_output = ops.where(live, none, output_error)
                     held_potential = ops.where(live, none, potential_error)
-                    state = (drive_error, held_output, held_potential)
-                    return state, (drive_error, spike_error, none)
+                    state = (drive_error, held_output, held_potential, bias_error + spike_error)
+                    return state, [drive_error]
 
-                (first, held_output, held_potential), (drive_errors, spike_errors, _) = ops.scan(
-                    backward,
-                    (none, none, last_error),
-                    (errors, outputs, potentials, *masks),
-                    reverse=True,
+                (first, held_output, held_potential, bias_error), (drive_errors,) = loop_over_time(
+                    backward, [none, none, last_error, none], (length - 1, length, -1), records=1
                 )
                 before = [
                     ops.concatenate([start[None], trajectory[:-1]])
@@ -173,11 +181,11 @@ class Dynamics:
                 output_error, potential_error = reach_back(first, output, potential)
                 kept = self.reset.kept(before[1], before[0], bias)
                 by_bias = self.reset.partials(before[1], before[0], bias)[2]
-                bias_error = _sum_to(bias, spike_errors)
+                bias_error = _sum_to(bias, bias_error)
                 if by_bias is not None:
                     bias_error = bias_error + _sum_to(bias, decay * by_bias * drive_errors)
                 return (
-                    drive_errors,
+                    _swap_batch_and_time(drive_errors),
                     output_error + held_output,
                     potential_error + held_potential,
                     _sum_to(decay, kept * drive_errors),
@@ -185,7 +193,7 @@ class Dynamics:
                     *(_outer(before[0], drive_errors) for _ in recurrent),
                 )
 
-            return (outputs, last), grad
+            return (_swap_batch_and_time(outputs), last[1]), grad
 
         return run(current, output, potential, decay, bias, *recurrent)
 
@@ -203,3 +211,7 @@ def _outer(before, errors):
     units = errors.shape[-1]
     before, errors = (ops.reshape(tensor, (-1, units)) for tensor in (before, errors))
     return ops.matmul(ops.transpose(before), errors)
+
+
+def _swap_batch_and_time(tensor):
+    return ops.transpose(tensor, (1, 0, *range(2, len(tensor.shape))))
