@@ -97,7 +97,6 @@ class Dynamics:
         bias,
         recurrent_kernel=None,
         mask=None,
-        go_backwards=False,
     ):
         """All time steps, with a backward pass that goes through time once.
 
@@ -119,7 +118,6 @@ class Dynamics:
             recurrent_kernel: Tensor `(units, units)`. Defaults to `None`.
             mask: Bool tensor `(batch, time, ...)` that broadcasts over `current`; `False` stands
                 for a masked step. Defaults to `None`.
-            go_backwards: Bool, whether the last time step comes first. Defaults to `False`.
 
         Returns:
             Tuple of the outputs of all steps, shaped as `current`, and the last potential.
@@ -133,13 +131,19 @@ class Dynamics:
 
             def forward(time, state):
                 new = self.step(current[:, time], *state, decay, bias, kernel)
-                if mask is not None:
-                    new = [ops.where(mask[:, time], n, old) for n, old in zip(new, state)]
+                if mask is None:
+                    return new, [new[1]]
+                new = [ops.where(mask[:, time], n, old) for n, old in zip(new, state)]
                 return new, new
 
-            last, (outputs, potentials) = loop_over_time(
-                forward, [output, potential], (0, length, 1), records=2
+            last, records = loop_over_time(
+                forward,
+                [output, potential],
+                range_=(0, length, 1),
+                records=1 if mask is None else 2,
             )
+            *outputs, potentials = (_swap_batch_and_time(record) for record in records)
+            outputs = outputs[0] if outputs else self.activation(potentials + bias)
 
             def reach_back(error, output, potential):
                 """Error that the step after sends to the output and potential before it."""
@@ -154,46 +158,49 @@ class Dynamics:
                 none = ops.zeros_like(output)
 
                 def backward(time, state):
-                    later, held_output, held_potential, bias_error = state
-                    y, s = outputs[time], potentials[time]
+                    later, bias_error, *held = state
+                    y, s = outputs[:, time], records[-1][time]
                     output_error, potential_error = reach_back(later, y, s)
-                    output_error = output_error + errors[:, time] + held_output
-                    potential_error = potential_error + held_potential
+                    output_error = output_error + errors[:, time]
+                    potential_error = potential_error + ops.where(
+                        time == length - 1, last_error, none
+                    )
+                    if held:
+                        output_error = output_error + held[0]
+                        potential_error = potential_error + held[1]
                     spike_error = self.slope(s + bias, y) * output_error
                     drive_error = self.input_slope(s) * (potential_error + spike_error)
-                    if mask is None:
-                        return (drive_error, none, none, bias_error + spike_error), [drive_error]
-                    live = mask[:, time]
-                    drive_error = ops.where(live, drive_error, none)
-                    spike_error = ops.where(live, spike_error, none)
-                    held_output = ops.where(live, none, output_error)
-                    held_potential = ops.where(live, none, potential_error)
-                    state = (drive_error, held_output, held_potential, bias_error + spike_error)
-                    return state, [drive_error]
+                    if held:
+                        # What a masked step holds goes to the step before it as it is.
+                        live = mask[:, time]
+                        drive_error = ops.where(live, drive_error, none)
+                        spike_error = ops.where(live, spike_error, none)
+                        held = [ops.where(live, none, e) for e in (output_error, potential_error)]
+                    return [drive_error, bias_error + spike_error, *held], [drive_error]
 
-                (first, held_output, held_potential, bias_error), (drive_errors,) = loop_over_time(
-                    backward, [none, none, last_error, none], (length - 1, length, -1), records=1
+                (first, bias_error, *held), (drive_errors,) = loop_over_time(
+                    backward,
+                    [none, none] + [none, none] * (mask is not None),
+                    range_=(length - 1, length, -1),
+                    records=1,
                 )
-                before = [
-                    ops.concatenate([start[None], trajectory[:-1]])
+                drive_errors = _swap_batch_and_time(drive_errors)
+                output_errors = reach_back(first, output, potential)
+                state_errors = [sum(e) for e in zip(output_errors, held or [none, none])]
+
+                y, s = (
+                    ops.concatenate([start[:, None], trajectory[:, :-1]], axis=1)
                     for start, trajectory in ((output, outputs), (potential, potentials))
-                ]
-                output_error, potential_error = reach_back(first, output, potential)
-                kept = self.reset.kept(before[1], before[0], bias)
-                by_bias = self.reset.partials(before[1], before[0], bias)[2]
+                )
+                by_bias = self.reset.partials(s, y, bias)[2]
                 bias_error = _sum_to(bias, bias_error)
                 if by_bias is not None:
                     bias_error = bias_error + _sum_to(bias, decay * by_bias * drive_errors)
-                return (
-                    _swap_batch_and_time(drive_errors),
-                    output_error + held_output,
-                    potential_error + held_potential,
-                    _sum_to(decay, kept * drive_errors),
-                    bias_error,
-                    *(_outer(before[0], drive_errors) for _ in recurrent),
-                )
+                decay_error = _sum_to(decay, self.reset.kept(s, y, bias) * drive_errors)
+                recurrent_errors = [_outer(y, drive_errors) for _ in recurrent]
+                return (drive_errors, *state_errors, decay_error, bias_error, *recurrent_errors)
 
-            return (_swap_batch_and_time(outputs), last[1]), grad
+            return (outputs, last[1]), grad
 
         return run(current, output, potential, decay, bias, *recurrent)
 

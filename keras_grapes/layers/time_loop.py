@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def loop_over_time(step, state, times, records):
+def loop_over_time(step, state, range_, records):
     """Runs a function once per time step.
 
     `keras.ops.scan` records all of its state, and copies the inputs into another layout first;
@@ -13,13 +13,13 @@ def loop_over_time(step, state, times, records):
         step: Function of (time, state) that returns the new state and a list of tensors to record.
             It reads its inputs at `time`, an int tensor.
         state: List of tensors, the first state.
-        times: `range(n)`-like triple of ints or int tensors: first time, number of steps, stride.
+        range_: Tuple of ints or int tensors: the first time, the number of steps, and 1 or -1.
         records: Int, how many tensors `step` records; each is shaped as `state[0]`.
 
     Returns:
         The last state, and a list of the records stacked along a new first axis by time.
     """
-    first, length, stride = times
+    first, length, stride = range_
     state = tuple(state)
     arrays = tuple(
         tf.TensorArray(state[0].dtype, size=length, element_shape=state[0].shape)
