@@ -1,7 +1,20 @@
 """Layers."""
 
+from keras_grapes.layers.conv_snu import ConvSNU2D, ConvSNU2DCell
 from keras_grapes.layers.error_modulation import ErrorModulation
+from keras_grapes.layers.rate_coding import RateCoding, rate_code
 from keras_grapes.layers.snu import SNU, SSNU, SNUCell, SSNUCell
 from keras_grapes.layers.surrogate import Surrogate
 
-__all__ = ["ErrorModulation", "SNU", "SNUCell", "SSNU", "SSNUCell", "Surrogate"]
+__all__ = [
+    "ConvSNU2D",
+    "ConvSNU2DCell",
+    "ErrorModulation",
+    "RateCoding",
+    "SNU",
+    "SNUCell",
+    "SSNU",
+    "SSNUCell",
+    "Surrogate",
+    "rate_code",
+]
