@@ -151,13 +151,14 @@ class SNUCell(keras.layers.SimpleRNNCell):
         self.reset = reset
         self.surrogate = get_surrogate(surrogate)
         self.input_activation = activations.get(input_activation)
-        self.activation = activation if activation == "step" else activations.get(activation)
+        self.is_spiking = activation == "step"
+        self.activation = activations.get(None if self.is_spiking else activation)
         self.dynamics = self._make_dynamics()
 
     def _make_dynamics(self):
         activation, derivative = self.activation, DERIVATIVES.get(self.activation)
         slope = derivative and (lambda x, y: derivative(y))
-        if activation == "step":
+        if self.is_spiking:
 
             def activation(x):
                 return spike(x, self.surrogate)
@@ -243,9 +244,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
     def get_config(self):
         config = super().get_config()
         config.pop("recurrent_dropout")
-        activation = self.activation
         config.update(
-            activation="step" if activation == "step" else activations.serialize(activation),
+            activation="step" if self.is_spiking else activations.serialize(self.activation),
             input_activation=activations.serialize(self.input_activation),
             decay=self.decay,
             trainable_decay=self.trainable_decay,
@@ -391,7 +391,12 @@ class SNU(keras.layers.RNN):
             current = ops.flip(current, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
         states, potential = cell.dynamics.integrate(
-            current, *initial_state, *cell.parameters(), mask=mask
+            current,
+            *initial_state,
+            *cell.parameters(),
+            mask=mask,
+            # Not in inference: it would compile anew for every shape, and export what it compiles.
+            compiled=bool(training),
         )
         outputs = states
         if mask is not None:

@@ -97,6 +97,7 @@ class Dynamics:
         bias,
         recurrent_kernel=None,
         mask=None,
+        compiled=False,
     ):
         """All time steps, with a backward pass that goes through time once.
 
@@ -118,6 +119,7 @@ class Dynamics:
             recurrent_kernel: Tensor `(units, units)`. Defaults to `None`.
             mask: Bool tensor `(batch, time, ...)` that broadcasts over `current`; `False` stands
                 for a masked step. Defaults to `None`.
+            compiled: Bool, whether XLA compiles the loops. Defaults to `False`.
 
         Returns:
             Tuple of the outputs of all steps, shaped as `current`, and the last potential.
@@ -131,19 +133,17 @@ class Dynamics:
 
             def forward(time, state):
                 new = self.step(current[:, time], *state, decay, bias, kernel)
-                if mask is None:
-                    return new, [new[1]]
-                new = [ops.where(mask[:, time], n, old) for n, old in zip(new, state)]
+                if mask is not None:
+                    new = [ops.where(mask[:, time], n, old) for n, old in zip(new, state)]
                 return new, new
 
-            last, records = loop_over_time(
+            last, (outputs, potentials) = loop_over_time(
                 forward,
                 [output, potential],
                 range_=(0, length, 1),
-                records=1 if mask is None else 2,
+                records=2,
+                compiled=compiled,
             )
-            *outputs, potentials = (_swap_batch_and_time(record) for record in records)
-            outputs = outputs[0] if outputs else self.activation(potentials + bias)
 
             def reach_back(error, output, potential):
                 """Error that the step after sends to the output and potential before it."""
@@ -159,7 +159,7 @@ class Dynamics:
 
                 def backward(time, state):
                     later, bias_error, *held = state
-                    y, s = outputs[:, time], records[-1][time]
+                    y, s = outputs[:, time], potentials[:, time]
                     output_error, potential_error = reach_back(later, y, s)
                     output_error = output_error + errors[:, time]
                     potential_error = potential_error + ops.where(
@@ -183,8 +183,8 @@ class Dynamics:
                     [none, none] + [none, none] * (mask is not None),
                     range_=(length - 1, length, -1),
                     records=1,
+                    compiled=compiled,
                 )
-                drive_errors = _swap_batch_and_time(drive_errors)
                 output_errors = reach_back(first, output, potential)
                 state_errors = [sum(e) for e in zip(output_errors, held or [none, none])]
 
@@ -218,7 +218,3 @@ def _outer(before, errors):
     units = errors.shape[-1]
     before, errors = (ops.reshape(tensor, (-1, units)) for tensor in (before, errors))
     return ops.matmul(ops.transpose(before), errors)
-
-
-def _swap_batch_and_time(tensor):
-    return ops.transpose(tensor, (1, 0, *range(2, len(tensor.shape))))
