@@ -83,9 +83,7 @@ class ConvSNU2DCell(SNUCell):
 
     def get_config(self):
         config = super().get_config()
-        for name in ("units", "recurrent", "recurrent_initializer"):
-            config.pop(name)
-        for name in ("recurrent_regularizer", "recurrent_constraint"):
+        for name in [name for name in config if name.startswith("recurrent")] + ["units"]:
             config.pop(name)
         config.update(
             filters=self.filters,
@@ -139,17 +137,10 @@ class ConvSNU2D(SNU):
     """
 
     cell_class = ConvSNU2DCell
+    input_rank = 5
 
     def __init__(self, filters, kernel_size, **kwargs):
         super().__init__(filters, kernel_size=kernel_size, **kwargs)
-
-    def build(self, sequences_shape, initial_state_shape=None):
-        if len(sequences_shape) != 5:
-            raise ValueError(
-                "`ConvSNU2D` takes inputs (batch, time, height, width, channels). Received: "
-                f"shape {tuple(sequences_shape)}"
-            )
-        super().build(sequences_shape, initial_state_shape)
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         batch, time, *image = sequences_shape

@@ -297,6 +297,10 @@ class SNU(keras.layers.RNN):
     and the kinds of reset. Activations other than Keras's `linear`, `relu`, `leaky_relu`, `elu`,
     `sigmoid` and `tanh`, and `unroll=True`, run step by step as in `keras.layers.RNN`.
 
+    In training XLA compiles the dynamics, once for every shape of a batch, whether or not the model
+    has `jit_compile=True`. Second derivatives in training, as for a gradient penalty, need
+    `jit_compile=True` or `unroll=True`.
+
     Args:
         units: Positive int, number of units.
         decay: Float from 0 to 1, the share of the potential that is left after a time step.
@@ -347,6 +351,7 @@ class SNU(keras.layers.RNN):
     """
 
     cell_class = SNUCell
+    input_rank = 3
 
     def __init__(
         self,
@@ -375,6 +380,7 @@ class SNU(keras.layers.RNN):
             zero_output_for_mask=zero_output_for_mask,
             **layer_kwargs,
         )
+        self.input_spec = keras.layers.InputSpec(ndim=self.input_rank)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cell = self.cell
