@@ -77,7 +77,9 @@ class FiringRate(keras.callbacks.Callback):
                 "`keras_grapes.SNU`."
             )
         self._names = [layer.name for layer in spiking]
-        self._probe = keras.Model(self.model.inputs, [_sequence(layer) for layer in spiking])
+        inputs = self.model.inputs
+        inputs = inputs[0] if len(inputs) == 1 else inputs
+        self._probe = keras.Model(inputs, [_sequence(layer) for layer in spiking])
         self.rates = {name: [] for name in self._names}
         self._warned = set()
 
