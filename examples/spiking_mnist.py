@@ -218,21 +218,20 @@ def draw_curves(results, title, path):
 
 def draw_rates(results, path):
     """Saves the mean firing rate of every layer over the epochs."""
+    from matplotlib.ticker import MaxNLocator
+
     picture, panels = figure((12, 3.5), len(results))
     for result, axes in zip(results, panels):
-        for (layer, rates), (color, marker, dashes) in zip(result.firing_rates.items(), STYLES):
-            axes.plot(
-                range(1, len(rates) + 1),
-                rates,
-                color=color,
-                marker=marker,
-                linestyle=dashes,
-                label=layer,
-            )
+        for number, (layer, rates) in enumerate(result.firing_rates.items()):
+            # The output layer looks the same in all panels, however many are before it.
+            color, marker, dashes = STYLES[-1 if layer == "output" else number]
+            style = {"color": color, "marker": marker, "linestyle": dashes}
+            axes.plot(range(1, len(rates) + 1), rates, label=layer, **style)
         finish(axes, "epoch", "mean output per time step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0, None)
         axes.set_title(result.variant.title)
-    panels[0].legend(fontsize="small")
+        axes.legend(fontsize="small")
     picture.savefig(path, dpi=120)
 
 
@@ -240,6 +239,7 @@ def draw_raster(result, image, label, path):
     """Saves the spikes of one image: those of the pixels and of every layer."""
     import keras
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     layers = result.model.layers[:-1]
     probe = keras.Model(result.model.inputs[0], [layer.output for layer in layers])
@@ -252,6 +252,7 @@ def draw_raster(result, image, label, path):
         axes.set_xlim(-1, len(spikes))
         axes.set_ylim(-1, spikes.shape[1])
         finish(axes, "time step", "unit")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(f"{name}, mean rate {spikes.mean():.3f}")
     picture.suptitle(
         f"Spikes of one image of class {label} in the network '{result.variant.title}'"
