@@ -6,7 +6,6 @@ from keras_grapes.layers import (
     SNU,
     SSNU,
     ConvSNU2D,
-    ConvSNU2DCell,
     ErrorModulation,
     RateCoding,
     SNUCell,
@@ -21,7 +20,6 @@ from keras_grapes.version import __version__
 
 __all__ = [
     "ConvSNU2D",
-    "ConvSNU2DCell",
     "ErrorModulation",
     "Grapes",
     "Modulation",

@@ -1,6 +1,6 @@
 """Layers."""
 
-from keras_grapes.layers.conv_snu import ConvSNU2D, ConvSNU2DCell
+from keras_grapes.layers.conv_snu import ConvSNU2D
 from keras_grapes.layers.error_modulation import ErrorModulation
 from keras_grapes.layers.rate_coding import RateCoding, rate_code
 from keras_grapes.layers.snu import SNU, SSNU, SNUCell, SSNUCell
@@ -8,7 +8,6 @@ from keras_grapes.layers.surrogate import Surrogate
 
 __all__ = [
     "ConvSNU2D",
-    "ConvSNU2DCell",
     "ErrorModulation",
     "RateCoding",
     "SNU",

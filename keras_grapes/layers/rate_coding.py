@@ -120,6 +120,14 @@ class RateCoding(keras.layers.Layer):
         steps = self.steps if self.test_steps in (None, self.steps) else None
         return (input_shape[0], steps, *input_shape[1:])
 
+    # Keras does not save the state of seed generators: a model that is loaded would repeat draws.
+
+    def save_own_variables(self, store):
+        store["seed_state"] = self.seed_generator.state
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["seed_state"])
+
     def get_config(self):
         config = super().get_config()
         config.update(steps=self.steps, rate=self.rate, test_steps=self.test_steps, seed=self.seed)

@@ -156,6 +156,7 @@ class Dynamics:
             def grad(*args, upstream=None):
                 errors, last_error = args if upstream is None else upstream
                 none = ops.zeros_like(output)
+                total = ops.zeros_like(output, dtype=_sum_dtype(output))
 
                 def backward(time, state):
                     later, bias_error, *held = state
@@ -176,11 +177,12 @@ class Dynamics:
                         drive_error = ops.where(live, drive_error, none)
                         spike_error = ops.where(live, spike_error, none)
                         held = [ops.where(live, none, e) for e in (output_error, potential_error)]
-                    return [drive_error, bias_error + spike_error, *held], [drive_error]
+                    bias_error = bias_error + ops.cast(spike_error, bias_error.dtype)
+                    return [drive_error, bias_error, *held], [drive_error]
 
                 (first, bias_error, *held), (drive_errors,) = loop_over_time(
                     backward,
-                    [none, none] + [none, none] * (mask is not None),
+                    [none, total] + [none, none] * (mask is not None),
                     range_=(length - 1, length, -1),
                     records=1,
                     compiled=compiled,
@@ -208,10 +210,13 @@ class Dynamics:
 def _sum_to(parameter, errors):
     """Sums the errors of all uses of a parameter, a scalar or one value per unit."""
     axes = tuple(range(len(errors.shape) - len(parameter.shape)))
-    # A sum over batch and time overflows or stalls in half precision.
-    precision = keras.backend.result_type(errors.dtype, "float32")
-    total = ops.sum(ops.cast(errors, precision), axis=axes)
+    total = ops.sum(ops.cast(errors, _sum_dtype(errors)), axis=axes)
     return ops.cast(total, parameter.dtype)
+
+
+def _sum_dtype(errors):
+    """In half precision a sum over batch and time would overflow or stall."""
+    return keras.backend.result_type(errors.dtype, "float32")
 
 
 def _outer(before, errors):
