@@ -367,11 +367,11 @@ class SNU(keras.layers.RNN):
     ):
         layer_names = inspect.signature(keras.layers.Layer.__init__).parameters
         layer_kwargs = {name: kwargs.pop(name) for name in list(kwargs) if name in layer_names}
-        cell_kwargs = kwargs
-        if "dtype" in layer_kwargs:
-            cell_kwargs = {**kwargs, "dtype": layer_kwargs["dtype"]}
+        shared = {
+            name: layer_kwargs[name] for name in ("dtype", "trainable") if name in layer_kwargs
+        }
         super().__init__(
-            self.cell_class(units, decay=decay, **cell_kwargs),
+            self.cell_class(units, decay=decay, **kwargs, **shared),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,

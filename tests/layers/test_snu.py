@@ -470,6 +470,15 @@ def test_config(layer):
     assert restored.get_config() == config
 
 
+def test_frozen_layer_stays_frozen_in_a_copy():
+    model = keras.Sequential([keras.Input((None, 6)), kg.SNU(4)])
+    model.layers[0].trainable = False
+    assert not keras.models.clone_model(model).trainable_variables
+    assert not keras.Sequential(
+        [keras.Input((None, 6)), kg.SNU(4, trainable=False)]
+    ).trainable_variables
+
+
 def test_cells_in_keras_layers():
     x = tf.constant(X)
     stacked = keras.layers.RNN([kg.SNUCell(4), kg.SNUCell(2)], return_sequences=True)
