@@ -1,18 +1,36 @@
 """GRAPES for Keras: modulate the error of each node by the strength of its incoming weights."""
 
-from keras_grapes import graph, grouping, layers, models, optimizers
+from keras_grapes import callbacks, graph, grouping, layers, models, optimizers
 from keras_grapes.grouping import register_grouping
-from keras_grapes.layers import ErrorModulation
+from keras_grapes.layers import (
+    SNU,
+    SSNU,
+    ConvSNU2D,
+    ErrorModulation,
+    RateCoding,
+    SNUCell,
+    SSNUCell,
+    Surrogate,
+    rate_code,
+)
 from keras_grapes.models import propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
 from keras_grapes.version import __version__
 
 __all__ = [
+    "ConvSNU2D",
     "ErrorModulation",
     "Grapes",
     "Modulation",
+    "RateCoding",
+    "SNU",
+    "SNUCell",
+    "SSNU",
+    "SSNUCell",
+    "Surrogate",
     "__version__",
+    "callbacks",
     "graph",
     "grouping",
     "layers",
@@ -21,6 +39,7 @@ __all__ = [
     "node_importance",
     "optimizers",
     "propagate",
+    "rate_code",
     "register_grouping",
     "strip",
     "summary",

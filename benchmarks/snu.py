@@ -1,0 +1,300 @@
+"""How fast a network of spiking neural units trains, against Keras and PyTorch peers.
+
+The network is 784-256-256-256-10 over 20 time steps, the step a full training step: forward,
+backward and update. All candidates take turns, round after round, so that the load of the machine
+falls on all of them; the table has the median over the rounds of the ratio to `kg.SNU` of the same
+round. `matrix products` is the floor: the products of such a step alone, forward and backward.
+Peers written in PyTorch are measured where they are installed; `--python` names another interpreter
+to look for them in, whose process takes its turns too.
+
+    python benchmarks/snu.py
+    python benchmarks/snu.py --python ~/peers/bin/python --output runs/snu.json
+    python benchmarks/snu.py --steps 300 --batch 64
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SIZES = (784, 256, 256, 256, 10)
+RATE = 0.3
+LEARNING_RATE = 0.1
+PEERS = ("snntorch Leaky", "norse LIFCell", "spikingjelly LIFNode")
+
+
+def keras_candidates(steps):
+    """Name to a function of the batch size that returns a training step."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import keras_grapes as kg
+
+    def data(batch):
+        rng = np.random.default_rng(0)
+        spikes = (rng.uniform(size=(batch, steps, SIZES[0])) < RATE / 3).astype("float32")
+        return tf.constant(spikes), tf.one_hot(rng.integers(0, SIZES[-1], batch), SIZES[-1])
+
+    def network(layer, jit_compile):
+        def prepare(batch):
+            x, y = data(batch)
+            hidden = [layer(units) for units in SIZES[1:]]
+            pool = keras.layers.GlobalAveragePooling1D()
+            model = keras.Sequential([keras.Input((steps, SIZES[0])), *hidden, pool])
+            optimizer = keras.optimizers.SGD(LEARNING_RATE)
+            optimizer.build(model.trainable_variables)
+
+            @tf.function(jit_compile=jit_compile)
+            def train():
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+                gradients = tape.gradient(loss, model.trainable_variables)
+                optimizer.apply(gradients, model.trainable_variables)
+                return loss
+
+            return lambda: train().numpy()
+
+        return prepare
+
+    def matrix_products(jit_compile):
+        def prepare(batch):
+            x, _ = data(batch)
+            x = tf.reshape(x, (-1, SIZES[0]))
+            kernels = [tf.random.normal(shape) for shape in itertools.pairwise(SIZES)]
+
+            @tf.function(jit_compile=jit_compile)
+            def products():
+                inputs = [x]
+                for kernel in kernels:
+                    inputs.append(tf.matmul(inputs[-1], kernel))
+                error, results = inputs.pop(), []
+                for layer in reversed(range(len(kernels))):
+                    results.append(tf.matmul(inputs[layer], error, transpose_a=True))
+                    if layer > 0:
+                        error = tf.matmul(error, kernels[layer], transpose_b=True)
+                return results
+
+            return lambda: [result.numpy() for result in products()]
+
+        return prepare
+
+    def cells(**options):
+        return lambda units: keras.layers.RNN(kg.SNUCell(units), return_sequences=True, **options)
+
+    def snu(units):
+        return kg.SNU(units, return_sequences=True)
+
+    def lstm(units):
+        return keras.layers.LSTM(units, return_sequences=True)
+
+    candidates = {
+        "kg.SNU": network(snu, False),
+        "kg.SNU, jit_compile": network(snu, True),
+        "RNN(kg.SNUCell)": network(cells(), False),
+        "RNN(kg.SNUCell), jit_compile": network(cells(), True),
+        "Keras LSTM": network(lstm, False),
+        "matrix products": matrix_products(False),
+        "matrix products, jit_compile": matrix_products(True),
+    }
+    if steps <= 50:  # Longer ones take minutes to compile.
+        candidates["RNN(kg.SNUCell, unroll)"] = network(cells(unroll=True), False)
+    return candidates
+
+
+def torch_candidate(name, steps, batch):
+    """Returns the training step of a peer; raises `ImportError` where it is not installed."""
+    import torch
+
+    torch.manual_seed(0)
+    x = (torch.rand(steps, batch, SIZES[0]) < RATE / 3).float()
+    y = torch.nn.functional.one_hot(torch.randint(0, SIZES[-1], (batch,)), SIZES[-1]).float()
+    linears = [torch.nn.Linear(*shape, bias=False) for shape in itertools.pairwise(SIZES)]
+    if name == "snntorch Leaky":
+        import snntorch
+
+        neurons = [snntorch.Leaky(beta=0.8) for _ in linears]
+
+        def forward():
+            states = [neuron.init_leaky() for neuron in neurons]
+            currents, outputs = linears[0](x), []
+            for current in currents:
+                for i, neuron in enumerate(neurons):
+                    spikes, states[i] = neuron(current, states[i])
+                    if i + 1 < len(linears):
+                        current = linears[i + 1](spikes)
+                outputs.append(spikes)
+            return torch.stack(outputs)
+
+    elif name == "norse LIFCell":
+        import norse.torch
+
+        neurons = [norse.torch.LIFCell() for _ in linears]
+
+        def forward():
+            states = [None] * len(neurons)
+            currents, outputs = linears[0](x), []
+            for current in currents:
+                for i, neuron in enumerate(neurons):
+                    spikes, states[i] = neuron(current, states[i])
+                    if i + 1 < len(linears):
+                        current = linears[i + 1](spikes)
+                outputs.append(spikes)
+            return torch.stack(outputs)
+
+    else:
+        from spikingjelly.activation_based import functional, neuron
+
+        neurons = [neuron.LIFNode(tau=5.0, step_mode="m") for _ in linears]
+
+        def forward():
+            spikes = x
+            for linear, node in zip(linears, neurons):
+                functional.reset_net(node)
+                spikes = node(linear(spikes))
+            return spikes
+
+    parameters = [p for linear in linears for p in linear.parameters()]
+    optimizer = torch.optim.SGD(parameters, LEARNING_RATE)
+
+    def train():
+        optimizer.zero_grad()
+        loss = ((forward().mean(0) - y) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return train
+
+
+def serve_peer(name, steps, batch):
+    """Answers every line on the input with the seconds of one step; for the other interpreter."""
+    train = torch_candidate(name, steps, batch)
+    for _ in range(3):
+        train()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(seconds(train, int(line)), flush=True)
+
+
+class Peer:
+    """A peer in a process of its own that runs a step when it is told to."""
+
+    def __init__(self, python, name, steps, batch):
+        self.process = subprocess.Popen(
+            [python, __file__, "--serve", name, "--steps", str(steps), "--batch", str(batch)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.available = "ready" in iter(
+            lambda: self.process.stdout.readline().strip() or None, None
+        )
+
+    def seconds(self, repeats):
+        self.process.stdin.write(f"{repeats}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def seconds(run, repeats):
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+def measure(batch, options):
+    """Returns for every candidate its seconds per step in each round, and seconds to compile."""
+    timers, first = {}, {}
+    for name, prepare in keras_candidates(options.steps).items():
+        run = prepare(batch)
+        first[name] = seconds(run, 1)
+        run()
+        timers[name] = lambda repeats, run=run: seconds(run, repeats)
+    peers = {name: Peer(options.python, name, options.steps, batch) for name in PEERS}
+    for name, peer in peers.items():
+        if peer.available:
+            timers[name] = peer.seconds
+    try:
+        rounds = [
+            {name: timer(options.repeats) for name, timer in timers.items()}
+            for _ in range(options.rounds)
+        ]
+    finally:
+        for peer in peers.values():
+            peer.stop()
+    return {name: [times[name] for times in rounds] for name in timers}, first
+
+
+def table(times, first, batch):
+    """The results of one batch size as text, slowest last."""
+    lines = [
+        f"batch {batch}",
+        f"{'':30}  samples/s  ms/step  time / kg.SNU  time / floor  first call s",
+    ]
+    best = [
+        min(pair) for pair in zip(times["matrix products"], times["matrix products, jit_compile"])
+    ]
+    for name in sorted(times, key=lambda name: statistics.median(times[name])):
+        median = statistics.median(times[name])
+        ratio = statistics.median(a / b for a, b in zip(times[name], times["kg.SNU"]))
+        floor = statistics.median(a / b for a, b in zip(times[name], best))
+        call = f"{first[name]:.1f}" if name in first else ""
+        lines.append(
+            f"{name:30}  {batch / median:>9.0f}  {1e3 * median:>7.1f}  {ratio:>13.2f}  "
+            f"{floor:>12.2f}  {call:>12}"
+        )
+    lines += [f"{name:30}  not installed" for name in PEERS if name not in times]
+    return "\n".join(lines)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20, help="time steps, default 20")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="default 64 256")
+    parser.add_argument("--rounds", type=int, default=11, help="default 11")
+    parser.add_argument("--repeats", type=int, default=5, help="steps a round, default 5")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers")
+    parser.add_argument("--output", help="file for all numbers, as JSON")
+    parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if min(options.steps, options.rounds, options.repeats, *options.batch) < 1:
+        parser.error("--steps, --batch, --rounds and --repeats must be at least 1")
+    return options
+
+
+def main():
+    options = parse()
+    if options.serve:
+        return serve_peer(options.serve, options.steps, options.batch[0])
+    print(
+        f"{'-'.join(map(str, SIZES))}, {options.steps} time steps, {os.cpu_count()} CPUs "
+        f"({platform.machine()}), {options.rounds} rounds of {options.repeats} steps"
+    )
+    results = {}
+    for batch in options.batch:
+        times, first = measure(batch, options)
+        results[batch] = {"seconds": times, "first_call": first}
+        print("\n" + table(times, first, batch), flush=True)
+    if options.output:
+        os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
+        with open(options.output, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=1)
+    return None
+
+
+if __name__ == "__main__":
+    main()

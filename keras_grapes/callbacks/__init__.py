@@ -1,0 +1,5 @@
+"""Callbacks. They observe: training is right without any of them."""
+
+from keras_grapes.callbacks.firing_rate import FiringRate
+
+__all__ = ["FiringRate"]

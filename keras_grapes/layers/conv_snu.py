@@ -1,0 +1,160 @@
+"""Convolutional spiking neural units over `(batch, time, height, width, channels)`."""
+
+import numbers
+
+import keras
+from keras import ops
+
+from keras_grapes.layers.snu import SNU, SNUCell
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class ConvSNU2DCell(SNUCell):
+    """Cell of a convolutional spiking neural unit: one time step of `keras_grapes.ConvSNU2D`.
+
+    The equations are those of `keras_grapes.SNUCell` with a 2D convolution in place of the product
+    with the kernel. Every position of a filter is a unit of its own; the units of a filter share
+    kernel, bias and decay.
+
+    Args:
+        filters: Positive int, number of filters.
+        kernel_size: Int or tuple of 2 ints, height and width of the convolution window.
+        strides: Int or tuple of 2 ints. Defaults to 1.
+        padding: `"valid"` or `"same"`. Defaults to `"valid"`.
+        dilation_rate: Int or tuple of 2 ints. Defaults to 1.
+        **kwargs: Further arguments of `keras_grapes.SNUCell`, except `recurrent`.
+
+    Raises:
+        ValueError: If an argument is not one of the values above.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, padding="valid", dilation_rate=1, **kwargs):
+        if "recurrent" in kwargs:
+            raise ValueError("Convolutional units have no `recurrent` connections.")
+        super().__init__(_check_ints("filters", filters, 1)[0], **kwargs)
+        self.filters = self.units
+        self.kernel_size = _check_ints("kernel_size", kernel_size, 2)
+        self.strides = _check_ints("strides", strides, 2)
+        self.dilation_rate = _check_ints("dilation_rate", dilation_rate, 2)
+        if padding not in ("valid", "same"):
+            raise ValueError(f'`padding` must be "valid" or "same". Received: padding={padding!r}')
+        self.padding = padding
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.state_shape = self._convolved_shape(input_shape)[1:]
+
+    def _kernel_shape(self, input_shape):
+        if len(input_shape) != 4 or None in input_shape[1:]:
+            raise ValueError(
+                "`ConvSNU2D` takes inputs (batch, time, height, width, channels) whose height, "
+                f"width and channels are known. Received for each time step: {tuple(input_shape)}"
+            )
+        return (*self.kernel_size, input_shape[-1], self.filters)
+
+    def _convolved_shape(self, input_shape):
+        convolution = keras.layers.Conv2D(
+            self.filters,
+            self.kernel_size,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format="channels_last",
+        )
+        return convolution.compute_output_shape(input_shape)
+
+    def project(self, inputs):
+        # A convolution takes one leading axis: batch and time together.
+        leading = ops.shape(inputs)[:-3]
+        images = ops.reshape(inputs, (-1, *inputs.shape[-3:]))
+        current = ops.conv(
+            images,
+            self.kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format="channels_last",
+        )
+        return ops.reshape(current, (*leading, *current.shape[1:]))
+
+    def get_initial_state(self, batch_size=None):
+        zeros = ops.zeros((batch_size, *self.state_shape), dtype=self.compute_dtype)
+        return [zeros, zeros]
+
+    def get_config(self):
+        config = super().get_config()
+        for name in [name for name in config if name.startswith("recurrent")] + ["units"]:
+            config.pop(name)
+        config.update(
+            filters=self.filters,
+            kernel_size=self.kernel_size,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+        )
+        return config
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class ConvSNU2D(SNU):
+    """Convolutional layer of spiking neural units over a sequence of images.
+
+    Every image of the sequence is convolved, all time steps at once, and the result is the input
+    current of units with the dynamics of `keras_grapes.SNU`. Every position of a filter is a unit
+    with a state of its own.
+
+    Args:
+        filters: Positive int, number of filters.
+        kernel_size: Int or tuple of 2 ints, height and width of the convolution window.
+        strides: Int or tuple of 2 ints. Defaults to 1.
+        padding: `"valid"` or `"same"`. Defaults to `"valid"`.
+        dilation_rate: Int or tuple of 2 ints. Defaults to 1.
+        **kwargs: Further arguments of `keras_grapes.SNU`, except `recurrent`.
+
+    Call arguments:
+        sequences: Tensor `(batch, time, height, width, channels)`.
+        initial_state: List of two tensors `(batch, new height, new width, filters)`.
+        mask: Bool tensor `(batch, time)`, `False` for time steps to skip.
+        training: Bool, whether to drop inputs.
+
+    Returns:
+        Tensor `(batch, time, new height, new width, filters)` with `return_sequences`, else without
+        the time axis; with `return_state` followed by output and potential of the last step.
+
+    Raises:
+        ValueError: If an argument is not one of the values above.
+
+    References:
+        - [Wozniak et al., 2020](https://doi.org/10.1038/s42256-020-0187-0).
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> layer = kg.ConvSNU2D(8, 3, padding="same", return_sequences=True)
+    >>> layer(keras.ops.ones((2, 20, 14, 14, 1))).shape
+    TensorShape([2, 20, 14, 14, 8])
+    """
+
+    cell_class = ConvSNU2DCell
+    input_rank = 5
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(filters, kernel_size=kernel_size, **kwargs)
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        batch, time, *image = sequences_shape
+        state = self.cell._convolved_shape((batch, *image))
+        output = (batch, time, *state[1:]) if self.return_sequences else state
+        return (output, state, state) if self.return_state else output
+
+
+def _check_ints(name, value, count):
+    values = (value,) * count if isinstance(value, numbers.Integral) else value
+    fits = isinstance(values, (tuple, list)) and len(values) == count
+    if not (fits and all(isinstance(v, numbers.Integral) and v > 0 for v in values)):
+        raise ValueError(
+            f"`{name}` must be a positive int{' or 2 of them' * (count == 2)}. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(int(v) for v in values)

@@ -1,0 +1,163 @@
+"""Rate coding: values as the rates of random spike trains."""
+
+import numbers
+
+import keras
+from keras import ops
+
+
+def rate_code(x, steps, rate=1.0, seed=None):
+    """Turns values between 0 and 1 into random spike trains.
+
+    At every time step, independently, a value `x` spikes with the probability `rate * x`.
+
+    Args:
+        x: Array or tensor `(batch, ...)` of values from 0 to 1, such as the pixels of images
+            divided by 255.
+        steps: Positive int, number of time steps.
+        rate: Float from 0 to 1, the probability per time step that a value of 1 spikes. Defaults
+            to 1.
+        seed: Int, the same spikes for every call; or a `keras.random.SeedGenerator`. Defaults to
+            `None`, other spikes for every call.
+
+    Returns:
+        Tensor `(batch, steps, ...)` of 0 and 1, of the dtype of `x` where that is a float, else of
+        Keras's default float.
+
+    Raises:
+        ValueError: If `steps` or `rate` is not one of the values above, or if values outside 0 to 1
+            are seen: those of arrays and eager tensors. Of the tensors of a compiled function only
+            the dtype is seen, and integers are refused there.
+
+    Example:
+
+    >>> import keras_grapes as kg
+    >>> spikes = kg.rate_code([[0.0, 0.5, 1.0]], steps=4, seed=0)
+    >>> spikes.shape
+    TensorShape([1, 4, 3])
+    >>> spikes[0, :, 2].numpy()
+    array([1., 1., 1., 1.], dtype=float32)
+    """
+    _check_steps("steps", steps)
+    _check_rate(rate)
+    x = ops.convert_to_tensor(x)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if len(x.shape) == 0:
+        raise ValueError(f"`x` must have a batch axis. Received: x={x}")
+    _check_values(x, dtype)
+    dtype = dtype if "float" in dtype else keras.config.floatx()
+    # Half precision is too coarse for small probabilities.
+    probability = rate * ops.cast(x, "float32")
+    shape = ops.shape(x)
+    draws = keras.random.uniform((shape[0], steps, *shape[1:]), dtype="float32", seed=seed)
+    return ops.cast(draws < probability[:, None], dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class RateCoding(keras.layers.Layer):
+    """Layer that turns values between 0 and 1 into random spike trains.
+
+    At every time step, independently, a value `x` spikes with the probability `rate * x`. Every
+    call, in training and in inference, draws new spikes. It has no weights; no error passes
+    through it. To use it in `tf.data`, map `lambda x, y: (coding(x, training=True), y)`.
+
+    Args:
+        steps: Positive int, number of time steps.
+        rate: Float from 0 to 1, the probability per time step that a value of 1 spikes. Defaults
+            to 1.
+        test_steps: Positive int, number of time steps when not training. Defaults to `None`, as
+            many as `steps`.
+        seed: Int that makes the sequence of draws reproducible. Defaults to `None`.
+
+    Call arguments:
+        inputs: Tensor `(batch, ...)` of values from 0 to 1.
+        training: Bool, whether to run for `steps` or for `test_steps`.
+
+    Returns:
+        Tensor `(batch, time, ...)` of 0 and 1.
+
+    Raises:
+        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
+            seen, as in `keras_grapes.rate_code`.
+
+    References:
+        - [Wozniak et al., 2020](https://doi.org/10.1038/s42256-020-0187-0), Methods.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> coding = kg.RateCoding(steps=20, rate=0.3, test_steps=300)
+    >>> images = keras.ops.ones((2, 28, 28))
+    >>> coding(images, training=True).shape
+    TensorShape([2, 20, 28, 28])
+    >>> coding(images).shape
+    TensorShape([2, 300, 28, 28])
+    """
+
+    def __init__(self, steps, rate=1.0, test_steps=None, seed=None, **kwargs):
+        _check_steps("steps", steps)
+        _check_rate(rate)
+        if test_steps is not None:
+            _check_steps("test_steps", test_steps)
+        if seed is not None and (not isinstance(seed, numbers.Integral) or isinstance(seed, bool)):
+            raise ValueError(f"`seed` must be an int or None. Received: seed={seed!r}")
+        super().__init__(**kwargs)
+        self.steps = steps
+        self.rate = rate
+        self.test_steps = test_steps
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        steps = self.steps if training or self.test_steps is None else self.test_steps
+        return ops.cast(
+            rate_code(inputs, steps, self.rate, self.seed_generator), self.compute_dtype
+        )
+
+    def compute_output_shape(self, input_shape):
+        steps = self.steps if self.test_steps in (None, self.steps) else None
+        return (input_shape[0], steps, *input_shape[1:])
+
+    # Keras does not save the state of seed generators: a model that is loaded would repeat draws.
+
+    def save_own_variables(self, store):
+        store["seed_state"] = self.seed_generator.state
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["seed_state"])
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(steps=self.steps, rate=self.rate, test_steps=self.test_steps, seed=self.seed)
+        return config
+
+
+def _check_steps(name, steps):
+    if not isinstance(steps, numbers.Integral) or isinstance(steps, bool) or steps <= 0:
+        raise ValueError(f"`{name}` must be a positive int. Received: {name}={steps!r}")
+
+
+def _check_rate(rate):
+    is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+    if not (is_number and 0 <= rate <= 1):
+        raise ValueError(
+            "`rate` must be a number from 0 to 1, the probability of a spike per time step. "
+            f"Received: rate={rate!r}"
+        )
+
+
+def _check_values(x, dtype):
+    remedy = "Divide pixels by 255, as in `images / 255.0`."
+    if hasattr(x, "numpy"):
+        values = ops.convert_to_numpy(ops.cast(x, "float32"))
+        if values.size and not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError(
+                "Rate coding takes values from 0 to 1. Received: values from "
+                f"{values.min()} to {values.max()}. {remedy}"
+            )
+    elif "int" in dtype:
+        raise ValueError(
+            f"Rate coding takes floats from 0 to 1. Received: a tensor of dtype {dtype}. {remedy}"
+        )

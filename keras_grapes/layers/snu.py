@@ -1,0 +1,473 @@
+"""Spiking neural units: recurrent cells and layers over `(batch, time, features)`."""
+
+import inspect
+import math
+import numbers
+
+import keras
+from keras import activations, ops
+
+from keras_grapes.grouping import Group, register_grouping
+from keras_grapes.layers.snu_dynamics import DERIVATIVES, RESETS, Dynamics
+from keras_grapes.layers.surrogate import get_surrogate, spike
+
+_TRAINABLE_DECAYS = (None, "scalar", "unit")
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class SNUCell(keras.layers.SimpleRNNCell):
+    """Cell of a spiking neural unit: one time step of `keras_grapes.SNU`.
+
+    A unit integrates its input into a potential that decays, spikes when the potential exceeds its
+    threshold, and is then reset:
+
+        s[t] = input_activation(x[t] W + y[t-1] H + decay * kept[t-1])
+        y[t] = activation(s[t] + b)
+
+    with the potential `s`, the output `y`, the bias `b` (minus the threshold) and, by `reset`,
+
+    | `reset`      | `kept`                          | after a spike the unit keeps               |
+    |--------------|---------------------------------|--------------------------------------------|
+    | `"gate"`     | `s * (1 - y)`                   | nothing (the unit of the paper)            |
+    | `"soft"`     | `s * (1 - sigmoid(s + b))`      | the less the higher its potential was      |
+    | `"subtract"` | `s + b * y`                     | what exceeded the threshold                |
+    | `"none"`     | `s`                             | all                                        |
+
+    Errors flow through the reset too. The GRAPES papers train with "a soft-reset" that they do not
+    define; `"soft"` is our reading of it.
+
+    Use it in `keras.layers.RNN`, `keras.layers.StackedRNNCells` or `keras.layers.Bidirectional`;
+    where one layer of units is all you need, `keras_grapes.SNU` is the same and faster. Its states
+    are the output and the potential, both 0 at first.
+
+    Args:
+        units: Positive int, number of units.
+        decay: Float from 0 to 1, the share of the potential that is left after a time step.
+            Defaults to 0.8.
+        activation: `"step"`, or a Keras activation or function for a soft unit. Defaults to
+            `"step"`.
+        input_activation: Keras activation or function. Defaults to `"relu"`.
+        recurrent: Bool, whether the outputs feed back through a kernel `H`. Defaults to `False`.
+        reset: String, one of the table. Defaults to `"gate"`.
+        use_bias: Bool. Without a bias the threshold is 0. Defaults to `True`.
+        surrogate: Name, `keras_grapes.Surrogate` or function, the pseudo-derivative of the step.
+            Without effect for other activations. Defaults to `"tanh"`.
+        trainable_decay: `None`, or `"scalar"` or `"unit"` to learn one decay for all units or one
+            for each, from `decay` on. It stays between 0 and 1, since its logit is what is
+            learned. Defaults to `None`.
+        kernel_initializer: Initializer of `W`. Defaults to `"glorot_uniform"`.
+        recurrent_initializer: Initializer of `H`. Defaults to `"glorot_uniform"`.
+        bias_initializer: Initializer of `b`. Defaults to `None`, all -1: a threshold of 1.
+        kernel_regularizer: Regularizer of `W`. Defaults to `None`.
+        recurrent_regularizer: Regularizer of `H`. Defaults to `None`.
+        bias_regularizer: Regularizer of `b`. Defaults to `None`.
+        kernel_constraint: Constraint of `W`. Defaults to `None`.
+        recurrent_constraint: Constraint of `H`. Defaults to `None`.
+        bias_constraint: Constraint of `b`. Defaults to `None`.
+        dropout: Float from 0 to 1, the share of the inputs to drop, the same ones at all time
+            steps. Defaults to 0.
+        seed: Int, the seed of `dropout`. Defaults to `None`.
+
+    Call arguments:
+        sequence: Tensor `(batch, features)`, the input of one time step.
+        states: List of two tensors `(batch, units)`, the output and the potential of the time step
+            before.
+        training: Bool, whether to drop inputs.
+
+    Raises:
+        ValueError: If an argument is not one of the values above.
+        TypeError: If `surrogate` is not a name or a function.
+
+    References:
+        - [Wozniak et al., 2020](https://doi.org/10.1038/s42256-020-0187-0), the units.
+        - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2), GRAPES on them.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> layer = keras.layers.RNN([kg.SNUCell(16), kg.SNUCell(3)], return_sequences=True)
+    >>> layer(keras.ops.ones((2, 20, 8))).shape
+    TensorShape([2, 20, 3])
+    """
+
+    def __init__(
+        self,
+        units,
+        decay=0.8,
+        activation="step",
+        input_activation="relu",
+        recurrent=False,
+        reset="gate",
+        use_bias=True,
+        surrogate="tanh",
+        trainable_decay=None,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="glorot_uniform",
+        bias_initializer=None,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        _check_units(units)
+        _check_decay(decay, trainable_decay)
+        if not isinstance(recurrent, bool):
+            raise ValueError(
+                f"`recurrent` must be True or False. Received: recurrent={recurrent!r}"
+            )
+        if reset not in RESETS:
+            raise ValueError(f"`reset` must be one of {list(RESETS)}. Received: reset={reset!r}")
+        if not (isinstance(dropout, numbers.Real) and 0 <= dropout <= 1):
+            raise ValueError(f"`dropout` must be from 0 to 1. Received: dropout={dropout!r}")
+        if bias_initializer is None:
+            bias_initializer = keras.initializers.Constant(-1.0)
+        super().__init__(
+            units,
+            activation=None,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            seed=seed,
+            **_without_recurrent_dropout(kwargs),
+        )
+        self.state_size = [units, units]
+        self.decay = float(decay)
+        self.trainable_decay = trainable_decay
+        self.recurrent = recurrent
+        self.reset = reset
+        self.surrogate = get_surrogate(surrogate)
+        self.input_activation = activations.get(input_activation)
+        self.is_spiking = activation == "step"
+        self.activation = activations.get(None if self.is_spiking else activation)
+        self.dynamics = self._make_dynamics()
+
+    def _make_dynamics(self):
+        activation, derivative = self.activation, DERIVATIVES.get(self.activation)
+        slope = derivative and (lambda x, y: derivative(y))
+        if self.is_spiking:
+
+            def activation(x):
+                return spike(x, self.surrogate)
+
+            def slope(x, y):
+                return self.surrogate(x)
+
+        return Dynamics(
+            input_activation=self.input_activation,
+            activation=activation,
+            reset=RESETS[self.reset],
+            input_slope=DERIVATIVES.get(self.input_activation),
+            slope=slope,
+        )
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            shape=self._kernel_shape(input_shape),
+            name="kernel",
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.recurrent_kernel = self.bias = self.decay_logit = None
+        if self.recurrent:
+            self.recurrent_kernel = self.add_weight(
+                shape=(self.units, self.units),
+                name="recurrent_kernel",
+                initializer=self.recurrent_initializer,
+                regularizer=self.recurrent_regularizer,
+                constraint=self.recurrent_constraint,
+            )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.units,),
+                name="bias",
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        if self.trainable_decay:
+            self.decay_logit = self.add_weight(
+                shape=() if self.trainable_decay == "scalar" else (self.units,),
+                name="decay_logit",
+                initializer=keras.initializers.Constant(math.log(self.decay / (1 - self.decay))),
+            )
+        self.built = True
+
+    def _kernel_shape(self, input_shape):
+        if input_shape[-1] is None:
+            raise ValueError(
+                "The number of features, the last axis of the input, must be known. Received: "
+                f"input_shape={input_shape}"
+            )
+        return (input_shape[-1], self.units)
+
+    def parameters(self):
+        """Returns decay, bias and recurrent kernel (or `None`) as tensors in compute precision."""
+
+        def tensor(value):
+            # A copy: what goes through a custom gradient must not be the variable itself.
+            return ops.copy(ops.convert_to_tensor(value, dtype=self.compute_dtype))
+
+        decay = self.decay if self.decay_logit is None else ops.sigmoid(tensor(self.decay_logit))
+        bias = 0.0 if self.bias is None else self.bias
+        recurrent = None if self.recurrent_kernel is None else tensor(self.recurrent_kernel)
+        return tensor(decay), tensor(bias), recurrent
+
+    def project(self, inputs):
+        """Input current of the units: `inputs` over any leading axes, times the kernel."""
+        return ops.matmul(inputs, self.kernel)
+
+    def call(self, sequence, states, training=False):
+        if training and self.dropout > 0:
+            sequence = sequence * self.get_dropout_mask(sequence)
+        output, potential = self.dynamics.step(self.project(sequence), *states, *self.parameters())
+        return output, [output, potential]
+
+    def get_initial_state(self, batch_size=None):
+        zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
+        return [zeros, zeros]
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("recurrent_dropout")
+        config.update(
+            activation="step" if self.is_spiking else activations.serialize(self.activation),
+            input_activation=activations.serialize(self.input_activation),
+            decay=self.decay,
+            trainable_decay=self.trainable_decay,
+            recurrent=self.recurrent,
+            reset=self.reset,
+            surrogate=keras.saving.serialize_keras_object(self.surrogate),
+        )
+        return config
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class SSNUCell(SNUCell):
+    """Cell of a soft spiking neural unit: one time step of `keras_grapes.SSNU`.
+
+    It is `keras_grapes.SNUCell` with a sigmoid in place of the step: its output is graded, and so
+    is its reset.
+
+    Args:
+        units: Positive int, number of units.
+        decay: Float from 0 to 1. Defaults to 0.8.
+        activation: Keras activation or function. Defaults to `"sigmoid"`.
+        **kwargs: Further arguments of `keras_grapes.SNUCell`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> keras.layers.RNN(kg.SSNUCell(16))(keras.ops.ones((2, 20, 8))).shape
+    TensorShape([2, 16])
+    """
+
+    def __init__(self, units, decay=0.8, activation="sigmoid", **kwargs):
+        super().__init__(units, decay=decay, activation=activation, **kwargs)
+
+
+@register_grouping(SNUCell)
+def _snu_cell(cell):
+    kernels = [cell.kernel, cell.recurrent_kernel]
+    return Group([kernel for kernel in kernels if kernel is not None])
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class SNU(keras.layers.RNN):
+    """Layer of spiking neural units over a sequence.
+
+    `SNU(units)` computes what `keras.layers.RNN(SNUCell(units))` computes, and faster: the inputs
+    of all time steps go through the kernel as one matrix product, only the dynamics of the units
+    run over time, and so do their errors backward. See `keras_grapes.SNUCell` for the equations
+    and the kinds of reset. Activations other than Keras's `linear`, `relu`, `leaky_relu`, `elu`,
+    `sigmoid` and `tanh`, and `unroll=True`, run step by step as in `keras.layers.RNN`.
+
+    In training XLA compiles the dynamics, once for every shape of a batch, whether or not the model
+    has `jit_compile=True`. Second derivatives in training, as for a gradient penalty, need
+    `jit_compile=True` or `unroll=True`.
+
+    Args:
+        units: Positive int, number of units.
+        decay: Float from 0 to 1, the share of the potential that is left after a time step.
+            Defaults to 0.8.
+        return_sequences: Bool, whether to return the outputs of all time steps, not only the last.
+            Defaults to `False`.
+        return_state: Bool, whether to return the last output and potential too. Defaults to
+            `False`.
+        go_backwards: Bool, whether to run from the last time step to the first. Defaults to
+            `False`.
+        stateful: Bool, whether a batch starts with the states in which the one before ended; see
+            `reset_state`. Needs a fixed batch size. Defaults to `False`.
+        unroll: Bool, whether to unroll the loop over time. Defaults to `False`.
+        zero_output_for_mask: Bool, whether the output of masked time steps is 0 rather than that of
+            the step before. Defaults to `False`.
+        **kwargs: Further arguments of `keras_grapes.SNUCell` (`activation`, `input_activation`,
+            `recurrent`, `reset`, `use_bias`, `surrogate`, `trainable_decay`, initializers,
+            regularizers, constraints, `dropout`, `seed`) and of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: Tensor `(batch, time, features)`.
+        initial_state: List of two tensors `(batch, units)`: output and potential.
+        mask: Bool tensor `(batch, time)`, `False` for time steps to skip.
+        training: Bool, whether to drop inputs.
+
+    Returns:
+        Tensor `(batch, time, units)` with `return_sequences`, else `(batch, units)`; with
+        `return_state` followed by output and potential of the last step, `(batch, units)` each.
+
+    Raises:
+        ValueError: If an argument is not one of the values above.
+
+    References:
+        - [Wozniak et al., 2020](https://doi.org/10.1038/s42256-020-0187-0).
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> model = keras.Sequential([
+    ...     keras.Input((784,)),
+    ...     kg.RateCoding(steps=20, rate=0.3),
+    ...     kg.SNU(256, return_sequences=True),
+    ...     kg.SNU(10, return_sequences=True),
+    ...     keras.layers.GlobalAveragePooling1D(),
+    ... ])
+    >>> model.compile("sgd", "mse")
+    """
+
+    cell_class = SNUCell
+    input_rank = 3
+
+    def __init__(
+        self,
+        units,
+        decay=0.8,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        **kwargs,
+    ):
+        layer_names = inspect.signature(keras.layers.Layer.__init__).parameters
+        layer_kwargs = {name: kwargs.pop(name) for name in list(kwargs) if name in layer_names}
+        shared = {
+            name: layer_kwargs[name] for name in ("dtype", "trainable") if name in layer_kwargs
+        }
+        super().__init__(
+            self.cell_class(units, decay=decay, **kwargs, **shared),
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **layer_kwargs,
+        )
+        self.input_spec = keras.layers.InputSpec(ndim=self.input_rank)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        cell = self.cell
+        if self.unroll or not cell.dynamics.has_adjoint:
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        if training and cell.dropout > 0:
+            sequences = sequences * cell.get_dropout_mask(sequences[:, 0])[:, None]
+        current = cell.project(sequences)
+        if mask is not None:
+            mask = ops.reshape(
+                ops.cast(mask, "bool"), (*ops.shape(mask)[:2], *[1] * (len(current.shape) - 2))
+            )
+        if self.go_backwards:
+            current = ops.flip(current, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+        states, potential = cell.dynamics.integrate(
+            current,
+            *initial_state,
+            *cell.parameters(),
+            mask=mask,
+            # Not in inference: it would compile anew for every shape, and export what it compiles.
+            compiled=bool(training),
+        )
+        outputs = states
+        if mask is not None:
+            # Before the first step that is not masked Keras puts out 0, whatever the state.
+            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 1) > 0
+            outputs = ops.where(seen, outputs, ops.zeros_like(outputs))
+        return outputs[:, -1], outputs, [states[:, -1], potential]
+
+    def get_config(self):
+        config = super().get_config()
+        cell = config.pop("cell")["config"]
+        for name in ("name", "trainable", "dtype"):
+            cell.pop(name)
+        return {**config, **cell}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class SSNU(SNU):
+    """Layer of soft spiking neural units over a sequence.
+
+    It is `keras_grapes.SNU` with a sigmoid in place of the step: the outputs, between 0 and 1, are
+    graded, and so is the reset.
+
+    Args:
+        units: Positive int, number of units.
+        decay: Float from 0 to 1. Defaults to 0.8.
+        **kwargs: Further arguments of `keras_grapes.SNU`; `activation` defaults to `"sigmoid"`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> kg.SSNU(16, return_sequences=True)(keras.ops.ones((2, 20, 8))).shape
+    TensorShape([2, 20, 16])
+    """
+
+    cell_class = SSNUCell
+
+
+def _check_units(units):
+    if not isinstance(units, numbers.Integral) or isinstance(units, bool) or units <= 0:
+        raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
+
+
+def _check_decay(decay, trainable_decay):
+    if trainable_decay not in _TRAINABLE_DECAYS:
+        raise ValueError(
+            f"`trainable_decay` must be one of {_TRAINABLE_DECAYS}. Received: "
+            f"trainable_decay={trainable_decay!r}"
+        )
+    is_number = isinstance(decay, numbers.Real) and not isinstance(decay, bool)
+    if not (is_number and 0 <= decay <= 1):
+        raise ValueError(f"`decay` must be a number from 0 to 1. Received: decay={decay!r}")
+    if trainable_decay and decay in (0, 1):
+        raise ValueError(
+            "A trainable `decay` must start above 0 and below 1, since its logit is what is "
+            f"learned. Received: decay={decay!r}"
+        )
+
+
+def _without_recurrent_dropout(kwargs):
+    if "recurrent_dropout" in kwargs:
+        raise ValueError("Spiking neural units have no `recurrent_dropout`. Use `dropout`.")
+    return kwargs

@@ -1,0 +1,120 @@
+"""Rate coding, as a function and as a layer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_grapes as kg
+
+
+@pytest.mark.parametrize("rate, value", [(1.0, 0.5), (0.3, 1.0), (0.3, 0.2), (1.0, 0.01)])
+def test_spike_rate_lies_in_the_binomial_interval(rate, value):
+    spikes = np.asarray(kg.rate_code(np.full((100, 50), value), steps=40, rate=rate, seed=1))
+    count, p = spikes.size, rate * value
+    # Five standard deviations: a fair coin leaves the interval once in two million.
+    assert abs(spikes.sum() - count * p) < 5 * np.sqrt(count * p * (1 - p))
+    # Independent from step to step.
+    pairs = (spikes[:, 1:] * spikes[:, :-1]).ravel()
+    assert abs(pairs.sum() - pairs.size * p**2) < 6 * np.sqrt(pairs.size * p**2)
+
+
+def test_certain_values():
+    spikes = np.asarray(kg.rate_code([[0.0, 1.0]], steps=1000))
+    np.testing.assert_array_equal(spikes[0], np.tile([0, 1], (1000, 1)))
+
+
+def test_shapes_and_dtypes():
+    spikes = kg.rate_code(np.zeros((2, 3, 4), "float16"), steps=5)
+    assert spikes.shape == (2, 5, 3, 4) and spikes.dtype == "float16"
+    assert kg.rate_code([True, False], steps=5).dtype == "float32"
+    assert kg.rate_code(np.zeros((0, 3)), steps=5).shape == (0, 5, 3)
+
+
+def test_seed():
+    x = np.full((3, 20), 0.5, "float32")
+
+    def draw(**kwargs):
+        return np.asarray(kg.rate_code(x, 10, **kwargs))
+
+    np.testing.assert_array_equal(draw(seed=3), draw(seed=3))
+    assert (draw(seed=3) != draw(seed=4)).any()
+    assert (draw() != draw()).any()
+    first, second = kg.RateCoding(10, seed=5), kg.RateCoding(10, seed=5)
+    one, two = np.asarray(first(x)), np.asarray(first(x))
+    np.testing.assert_array_equal(one, second(x))
+    np.testing.assert_array_equal(two, second(x))
+    assert (one != two).any()
+
+
+def test_fresh_spikes_for_every_batch_in_predict_too():
+    model = keras.Sequential([keras.Input((20,)), kg.RateCoding(10)])
+    model.compile()
+    x = np.tile(np.full((1, 20), 0.5, "float32"), (4, 1))
+    first = model.predict(x, batch_size=2, verbose=0)
+    assert (first[:2] != first[2:]).any()
+    assert (first != model.predict(x, batch_size=2, verbose=0)).any()
+
+
+def test_steps_in_training_and_in_test():
+    coding = kg.RateCoding(steps=3, test_steps=7)
+    x = np.zeros((2, 4), "float32")
+    assert coding(x, training=True).shape == (2, 3, 4)
+    assert coding(x, training=False).shape == coding(x).shape == (2, 7, 4)
+    assert coding(keras.Input((4,))).shape == (None, None, 4)
+    assert kg.RateCoding(3)(keras.Input((4,))).shape == (None, 3, 4)
+
+
+def test_in_tf_data():
+    coding = kg.RateCoding(steps=6, rate=0.5, seed=0)
+    data = tf.data.Dataset.from_tensor_slices(np.ones((8, 30), "float32")).batch(4)
+    batches = [spikes.numpy() for spikes in data.map(lambda x: coding(x, training=True))]
+    assert [b.shape for b in batches] == [(4, 6, 30), (4, 6, 30)]
+    assert (batches[0] != batches[1]).any()
+    assert 0.4 < np.mean(batches) < 0.6
+
+
+def test_config_save_and_load(tmp_path):
+    coding = kg.RateCoding(steps=3, rate=0.25, test_steps=7, seed=2)
+    restored = kg.RateCoding.from_config(coding.get_config())
+    assert restored.get_config() == coding.get_config()
+    model = keras.Sequential([keras.Input((5,)), coding, kg.SNU(2)])
+    x = np.full((2, 5), 0.5, "float32")
+    coding(x)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    # It goes on with the draws where the saved one does.
+    np.testing.assert_array_equal(loaded.layers[0](x), coding(x))
+
+
+@pytest.mark.parametrize(
+    "x", [[[0.0, 1.5]], [[-0.1]], [[float("nan")]], np.full((2, 2), 255, "uint8")]
+)
+def test_values_outside_0_to_1(x):
+    with pytest.raises(ValueError, match=r"from 0 to 1.*Divide pixels by 255"):
+        kg.rate_code(x, steps=2)
+    with pytest.raises(ValueError, match=r"from 0 to 1.*Divide pixels by 255"):
+        kg.RateCoding(2)(np.asarray(x))
+
+
+def test_integers_in_a_graph():
+    data = tf.data.Dataset.from_tensors(np.full((2, 2), 255, "uint8"))
+    with pytest.raises(ValueError, match="dtype uint8"):
+        data.map(kg.RateCoding(2))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: kg.RateCoding(0), "`steps` must be a positive int.*steps=0"),
+        (lambda: kg.RateCoding(2.5), "steps=2.5"),
+        (lambda: kg.RateCoding(2, test_steps=-1), "`test_steps`.*-1"),
+        (lambda: kg.RateCoding(2, rate=1.5), "`rate` must be .*rate=1.5"),
+        (lambda: kg.RateCoding(2, seed="x"), "`seed`.*'x'"),
+        (lambda: kg.rate_code([[0.5]], 2, rate=-1), "`rate`.*rate=-1"),
+        (lambda: kg.rate_code(0.5, 2), "batch axis"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
