@@ -1,0 +1,105 @@
+"""What the command lines of the examples share: errors of one line, checked before any work.
+
+Only Python's own modules are imported before the options are found right, so that a wrong one is
+refused at once, and what is not installed is named.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import math
+import os
+import pathlib
+import sys
+import tempfile
+
+# What the extra installs, and TensorFlow for the library itself.
+_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets")
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that refuses a wrong option in one line, with exit status 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def require_modules(self):
+        """Refuses to go on where what the examples need is not installed."""
+        missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+        if missing:
+            self.error(
+                f'not installed: {", ".join(missing)}. Run: pip install "keras_grapes[examples]"'
+            )
+
+    def make_folder(self, path):
+        """Makes a folder, or refuses one that cannot be written to."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except FileExistsError:
+            self.error(f"argument --output: '{path}' is a file; give a folder")
+        except OSError as error:
+            self.error(f"argument --output: cannot write to '{path}': {error.strerror}")
+
+
+def positive_int(text):
+    """A whole number of at least 1."""
+    return _number(text, int, "a whole number of at least 1", lambda value: value >= 1)
+
+
+def positive_float(text):
+    """A finite number above 0."""
+    return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def seed(text):
+    """A seed that Python, NumPy and TensorFlow all take."""
+    return _number(
+        text, int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32
+    )
+
+
+def folder(text):
+    """A path, `~` expanded."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a folder, received an empty text")
+    return pathlib.Path(text).expanduser()
+
+
+def _number(text, convert, wanted, is_valid):
+    try:
+        value = convert(text)
+    except ValueError:
+        value = None
+    if value is None or not is_valid(value):
+        raise argparse.ArgumentTypeError(f"must be {wanted}, received '{text}'")
+    return value
+
+
+def run(main):
+    """Calls `main()`; Ctrl-C ends it with one line and the status a shell gives an interrupt."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        # Away from the progress bar that stands in the line.
+        print(flush=True)
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+
+
+def import_tensorflow():
+    """Imports TensorFlow without the lines that its libraries write while they are loaded.
+
+    They report the machine's abilities before the log level is in force, from native code: the
+    error stream itself is closed to them.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
