@@ -1,6 +1,6 @@
 """GRAPES for Keras: modulate the error of each node by the strength of its incoming weights."""
 
-from keras_grapes import graph, grouping, layers, models, optimizers, training
+from keras_grapes import callbacks, graph, grouping, layers, models, optimizers, training
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import ErrorModulation
 from keras_grapes.models import propagate, strip, summary
@@ -21,6 +21,7 @@ __all__ = [
     "IndirectFeedbackAlignment",
     "Modulation",
     "__version__",
+    "callbacks",
     "graph",
     "grouping",
     "layers",

@@ -276,4 +276,3 @@ def _make_block(first, following):
         local=tuple(following[:end]),
         moving=tuple(following[end:]),
     )
-

@@ -8,7 +8,70 @@ from keras_grapes.training.feedback import FeedbackModel, project, projection_sh
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class DirectFeedbackAlignment(FeedbackModel):
-    __doc__ = "TBD"
+    """Trains a model by direct feedback alignment (DFA) in place of back-propagation.
+
+    The error `e` of the output layer, the derivative of the loss by its pre-activations, goes
+    straight to every hidden layer by a fixed random kernel of its own: `delta[l] = (e B[l]^T) *
+    f'(a[l])`. The updates of the layers do not wait for each other, and the weights above a hidden
+    layer play no part in its update. The output layer learns as by back-propagation.
+
+    Use, trained layers and optimizers are those of `keras_grapes.FeedbackAlignment`. The error
+    arrives behind the activation, normalization and dropout that follow a hidden layer, ahead of
+    the pooling and `Flatten` after these: in a convolutional net, at every place of the output
+    map.
+
+    With `modulation` the importance is presynaptic: a hidden node is as important as the sum of
+    the absolute weights that leave it. For a channel of a map it runs over all the places that the
+    map feeds, through pooling and `Flatten`.
+
+    Args:
+        model: A built Sequential `keras.Model`, or a Functional one that is a single chain. Its
+            weights are not copied: training this model trains `model`.
+        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults: the
+            error of each hidden node is multiplied by a factor that depends on the weights that
+            leave it.
+            Defaults to `None`, no modulation.
+        feedback_initializer: A Keras initializer of the feedback kernels, its name or its config.
+            Defaults to `"he_uniform"`, uniform up to `sqrt(6 / fan_in)`, where `fan_in` is the
+            width of the layer that receives the error.
+            `keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")` gives Nøkland's bound,
+            `1 / sqrt(fan_in)`.
+        seed: Int that makes the feedback kernels reproducible. Defaults to `None`.
+        **kwargs: `name` and `trainable`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `model` is not such a model, has no hidden layer, or holds a layer that the
+            rule cannot train; if the sizes
+            of its maps are not known; if the initializer returns an array
+            of another shape than asked for; and by `compile`, if both the model and the optimizer
+            modulate.
+
+    Attributes:
+        model: The wrapped model.
+        feedback_kernels: List of the feedback kernels as non-trainable variables, that of the
+            first hidden layer first. That of a `Dense` layer has the shape `(units, outputs)`,
+            that of a convolution `(height * width * filters, outputs)`.
+
+    References:
+        - [Nøkland, 2016](https://arxiv.org/abs/1609.01596).
+        - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2), Eq. 6.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, activation="tanh"),
+    ...     keras.layers.Dense(6, activation="tanh"),
+    ...     keras.layers.Dense(3, activation="softmax"),
+    ... ])
+    >>> rule = kg.DirectFeedbackAlignment(model, seed=0)
+    >>> rule.compile("adam", loss="categorical_crossentropy")
+    >>> [tuple(kernel.shape) for kernel in rule.feedback_kernels]
+    [(8, 3), (6, 3)]
+    """
 
     def _check(self, chain, modulation):
         if modulation is not None:
@@ -24,14 +87,16 @@ class DirectFeedbackAlignment(FeedbackModel):
         targets = [hidden.output for hidden in passed]
 
         def errors(error):
-            return [project(error, kernel, target) for kernel, target in zip(self._kernels, targets)]
+            return [
+                project(error, kernel, target) for kernel, target in zip(self._kernels, targets)
+            ]
 
         return send_error(current.pre_activation, targets, errors)
 
     def _factor(self, place):
         # Presynaptic: a node is as important as the weights that leave it.
         shape, repeats = _leaving_shape(self._chain, place)
-        kernel = ops.reshape(self._chain.blocks[place + 1].layer.kernel, shape)
+        kernel = ops.reshape(self._uncast_kernel(place + 1), shape)
         if repeats > 1:
             kernel = ops.tile(kernel, (1, repeats, 1))
         return self.modulation(kernel, incoming_axes=(0, 2))

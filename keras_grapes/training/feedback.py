@@ -32,7 +32,10 @@ class FeedbackModel(keras.Model, abc.ABC):
     ):
         rule = type(self).__name__
         chain = Chain(model, rule)
-        modulation = None if modulation in (None, False) else Modulation.get(modulation)
+        if modulation is False:
+            modulation = None
+        if modulation is not None:
+            modulation = Modulation.get(modulation)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
             raise TypeError(f"`seed` must be an int or None. Received: seed={seed!r}")
         initializer = _get_initializer(feedback_initializer)
@@ -88,7 +91,13 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     def _factor(self, place):
         """Modulation factors of the nodes of the hidden layer at `place`."""
-        return self._chain.hidden[place].group.factor(self.modulation)
+        # Of a last axis, a gradient of a bias is the faster sum.
+        importance = tf.raw_ops.BiasAddGrad(out_backprop=tf.abs(self._uncast_kernel(place)))
+        return self.modulation(importance[None])
+
+    def _uncast_kernel(self, place):
+        kernel = ops.convert_to_tensor(self._chain.blocks[place].layer.kernel)
+        return kernel if kernel.dtype == tf.float64 else tf.cast(kernel, tf.float32)
 
     def build(self, input_shape):
         # All weights exist. Keras notes the shape, for `export`.
@@ -122,10 +131,9 @@ class FeedbackModel(keras.Model, abc.ABC):
         return current.run(block.local, x)
 
     def _modulate(self, x, place):
-        group = self._chain.hidden[place].group
+        factor = self._chain.hidden[place].group.over_output(self._factor(place), x.shape)
 
         def modulated(error):
-            factor = group.over_output(self._factor(place), error.shape)
             # The product is rounded once, to the precision of the error.
             return [ops.cast(ops.cast(error, factor.dtype) * factor, error.dtype)]
 
