@@ -6,7 +6,6 @@ import numpy as np
 from keras_grapes.training.feedback import FeedbackModel
 
 
-@keras.saving.register_keras_serializable(package="keras_grapes")
 class AlignmentAngle(keras.callbacks.Callback):
     """Measures the angle between the update of a feedback rule and that of back-propagation.
 

@@ -6,7 +6,6 @@ import keras
 from keras import layers, ops
 
 from keras_grapes import graph, grouping
-from keras_grapes.layers import ErrorModulation
 
 WEIGHT_LAYERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 
@@ -238,7 +237,7 @@ class Chain:
                 problem = "it is quantized. Quantize after the training"
             if problem is None:
                 return True
-        elif isinstance(layer, ErrorModulation):
+        elif any(grouping.is_error_modulated(weight) for weight in layer.weights):
             problem = (
                 "it modulates the error by itself. Pass `keras_grapes.strip(model)`, and "
                 "`modulation=` for GRAPES"

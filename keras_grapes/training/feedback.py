@@ -14,7 +14,6 @@ import tensorflow as tf
 from keras import ops
 
 from keras_grapes.modulation import Modulation
-from keras_grapes.optimizers import Grapes
 from keras_grapes.training.chain import Block, Chain
 
 
@@ -61,7 +60,8 @@ class FeedbackModel(keras.Model, abc.ABC):
             for block, value in zip(chain.hidden, feedback)
         ]
         self.input_spec = keras.layers.InputSpec(shape=tuple(model.inputs[0].shape))
-        self.build(tuple(model.inputs[0].shape))
+        # A first call, so that what cannot run is refused now, and `export` knows the shapes.
+        self(keras.KerasTensor(model.inputs[0].shape, dtype=self._input_dtype))
 
     @property
     def feedback_kernels(self):
@@ -100,10 +100,10 @@ class FeedbackModel(keras.Model, abc.ABC):
         return kernel if kernel.dtype == tf.float64 else tf.cast(kernel, tf.float32)
 
     def build(self, input_shape):
-        # All weights exist. Keras notes the shape, for `export`.
-        pass
+        pass  # All weights exist.
 
-    def call(self, inputs, backpropagate=False):
+    def call(self, inputs, training=None, backpropagate=False):
+        # Keras hands `training` on to the layers that are called in here.
         (x,) = keras.tree.flatten(inputs)
         if backpropagate:
             return self.model(x)
@@ -169,7 +169,8 @@ class FeedbackModel(keras.Model, abc.ABC):
         optimizer = keras.optimizers.get(optimizer)
         inner = optimizer
         while inner is not None:
-            if isinstance(inner, Grapes) and self.modulation is not None:
+            modulates = isinstance(getattr(inner, "modulation", None), Modulation)
+            if modulates and self.modulation is not None:
                 raise ValueError(
                     "`optimizer` must not be a `Grapes` where the model has a `modulation`: every "
                     "error would be modulated twice. Received: optimizer="

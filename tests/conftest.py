@@ -1,0 +1,26 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis
+import keras
+import pytest
+import tensorflow as tf
+
+# Two logical devices, for the tests of distributed training.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+# Keras traces and compiles on first use, which no deadline should count.
+hypothesis.settings.register_profile("keras", deadline=None)
+hypothesis.settings.load_profile("keras")
+
+
+@pytest.fixture(autouse=True)
+def reproducible():
+    """Seeds every test and gives it the default precision back."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()
