@@ -213,7 +213,7 @@ class Chain:
                     f"{type(layer).__name__} in model '{model.name}'. Use a layer in its place, "
                     "such as `keras.layers.Activation` or `keras.layers.Rescaling`."
                 )
-            if len(pending) > 1:
+            if call.input_count > 1:
                 raise ValueError(
                     f"`{name}` takes a model that is a single chain of layers. Received: model "
                     f"'{model.name}', whose branches meet in layer '{layer.name}' of type "

@@ -91,7 +91,10 @@ class DirectFeedbackAlignment(FeedbackModel):
                 project(error, kernel, target) for kernel, target in zip(self._kernels, targets)
             ]
 
-        return send_error(current.pre_activation, targets, errors)
+        # An update waits for no other layer here: no weights may change before all of the factors
+        # that are computed from them are.
+        factors = [hidden.factor for hidden in passed if hidden.factor is not None]
+        return send_error(current.pre_activation, targets, errors, after=factors)
 
     def _factor(self, place):
         # Presynaptic: a node is as important as the weights that leave it.

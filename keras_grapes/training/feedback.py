@@ -125,13 +125,14 @@ class FeedbackModel(keras.Model, abc.ABC):
         if block.layer.activation is not None:
             x = block.layer.activation(x)
         if self.modulation is not None and block is not self._chain.output:
-            x = self._modulate(x, place)
+            x = self._modulate(x, current, place)
         if block.layer.activity_regularizer is not None:
             self._regularize_activity(block.layer, x)
         return current.run(block.local, x)
 
-    def _modulate(self, x, place):
-        factor = self._chain.hidden[place].group.over_output(self._factor(place), x.shape)
+    def _modulate(self, x, current, place):
+        group = self._chain.hidden[place].group
+        factor = current.factor = group.over_output(self._factor(place), x.shape)
 
         def modulated(error):
             # The product is rounded once, to the precision of the error.
@@ -217,6 +218,7 @@ class Pass:
         inputs: Tensor, its input.
         pre_activation: Tensor, the output of its layer ahead of the activation.
         output: Tensor behind the last step that changes values; there the block's error arrives.
+        factor: Tensor of modulation factors; `None` where there is no modulation.
         step_inputs: Dict of the inputs of its `Step`s.
     """
 
@@ -224,6 +226,7 @@ class Pass:
     inputs: tf.Tensor
     pre_activation: tf.Tensor
     output: tf.Tensor = None
+    factor: tf.Tensor = None
     step_inputs: dict = dataclasses.field(default_factory=dict)
 
     def run(self, steps, x):
@@ -233,7 +236,7 @@ class Pass:
         return x
 
 
-def send_error(output, targets, errors):
+def send_error(output, targets, errors, after=()):
     """Returns `output` unchanged; the error that arrives at it goes to `targets` too.
 
     Args:
@@ -241,6 +244,7 @@ def send_error(output, targets, errors):
         targets: List of tensors that get errors.
         errors: Function from the error at `output` to the list of the errors at `targets`, each
             shaped as its target.
+        after: List of tensors to compute before the error goes on. Defaults to none.
 
     Returns:
         Tensor, equal to `output`.
@@ -248,7 +252,12 @@ def send_error(output, targets, errors):
 
     @tf.custom_gradient
     def pass_on(output, *targets):
-        return output, lambda error: (error, *errors(error))
+        def backward(error):
+            with tf.control_dependencies(after):
+                error = tf.identity(error)
+            return (error, *errors(error))
+
+        return output, backward
 
     return pass_on(output, *targets)
 
