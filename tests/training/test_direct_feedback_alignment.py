@@ -99,7 +99,7 @@ def test_importance_of_a_map_through_a_convolution_and_global_pooling():
             layers.Conv2D(5, 3, activation="tanh"),
             layers.MaxPooling2D(),
             layers.Conv2D(4, 2, activation="tanh"),
-            layers.GlobalAveragePooling2D(2),
+            layers.GlobalAveragePooling2D(),
             layers.Dense(3, "softmax"),
         ]
     )

@@ -47,8 +47,8 @@ def test_feedback_kernels_have_the_shapes_of_the_kernels_above():
     "layer",
     [
         keras.layers.Conv1D(6, 3, padding="causal", dilation_rate=2, name="causal"),
-        keras.layers.Conv1D(6, 2, strides=2, groups=2, activation="tanh"),
-        keras.layers.Dense(6, "tanh"),
+        keras.layers.Conv1D(6, 2, strides=2, groups=2, activation="tanh", name="strided"),
+        keras.layers.Dense(6, "tanh", name="each_time"),
     ],
 )
 def test_layers_over_time_with_their_options(layer):
