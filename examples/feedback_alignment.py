@@ -154,7 +154,7 @@ def new_figure(columns, title):
 def draw_learning_curves(results, title, path):
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = new_figure(2, title)
+    figure = new_figure(2.4, title)
     accuracy, loss = figure.subplots(1, 2)
     for result in results:
         epochs = range(1, len(result.seconds) + 1)
@@ -168,8 +168,8 @@ def draw_learning_curves(results, title, path):
         loss.plot(epochs, result.training_loss, **style)
     accuracy.set_ylabel("test accuracy")
     accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    accuracy.legend(loc="lower right")
     loss.set_ylabel("training loss (mean over the epoch)")
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right upper")
     for axes in (accuracy, loss):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -309,7 +309,13 @@ def _draw(initializer, shapes, seed):
     drawn = []
     for draw, shape in zip(seeded or [initializer] * len(shapes), shapes):
         takes_dtype = "dtype" in inspect.signature(draw).parameters
-        value = draw(shape, dtype="float32") if takes_dtype else draw(shape)
+        try:
+            value = draw(shape, dtype="float32") if takes_dtype else draw(shape)
+        except ValueError as error:
+            raise ValueError(
+                f"`feedback_initializer` makes no feedback kernel of the shape {tuple(shape)}: "
+                f"{error}"
+            ) from error
         value = ops.convert_to_numpy(value)
         if value.shape != tuple(shape):
             raise ValueError(

@@ -558,6 +558,7 @@ def test_wrong_input_shape_is_named(rule_class):
         (None, "`feedback_initializer` must be a Keras initializer"),
         (lambda shape, dtype=None: np.zeros(shape[::-1]), r"shape \(\d+, \d+\) where"),
         (lambda shape: np.zeros(3), r"shape \(3,\) where"),
+        (np.zeros((2, 2)), "`feedback_initializer` makes no feedback kernel of the shape"),
     ],
 )
 def test_wrong_feedback_initializer(rule_class, initializer, message):
