@@ -46,7 +46,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         self.model = model
         self.modulation = modulation
         self.feedback_initializer = initializer
-        self.seed = seed
+        self.seed = None if seed is None else int(seed)
         self._chain = chain
         self._input_dtype = model.inputs[0].dtype
         self._kernels = [
@@ -124,10 +124,10 @@ class FeedbackModel(keras.Model, abc.ABC):
         block, x = current.block, current.pre_activation
         if block.layer.activation is not None:
             x = block.layer.activation(x)
-        if self.modulation is not None and block is not self._chain.output:
-            x = self._modulate(x, current, place)
         if block.layer.activity_regularizer is not None:
             self._regularize_activity(block.layer, x)
+        if self.modulation is not None and block is not self._chain.output:
+            x = self._modulate(x, current, place)
         return current.run(block.local, x)
 
     def _modulate(self, x, current, place):

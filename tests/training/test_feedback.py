@@ -350,7 +350,8 @@ def test_regularizers_act_as_in_back_propagation(rule_class):
     )
 
 
-def test_activity_regularizer_acts_on_its_layer():
+@pytest.mark.parametrize("grapes", [False, True])
+def test_activity_regularizer_acts_on_its_layer_unmodulated(grapes):
     model = keras.Sequential(
         [
             keras.Input((4,)),
@@ -359,7 +360,7 @@ def test_activity_regularizer_acts_on_its_layer():
         ]
     )
     x, y = batch_for(model)
-    rule = compiled(kg.DirectFeedbackAlignment(model, feedback_initializer="zeros"))
+    rule = compiled(kg.DirectFeedbackAlignment(model, grapes, feedback_initializer="zeros"))
     hidden = x @ kernels(model)[0].numpy()
     np.testing.assert_allclose(
         rule.gradients(x, y)[0], x.T @ hidden * 0.6 / len(x), rtol=1e-4, atol=1e-6
