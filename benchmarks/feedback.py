@@ -5,12 +5,17 @@ All models have the layers 784-3x1024-10, plain SGD and the same data. Their ste
 each number is a median over the rounds.
 """
 
-import argparse
 import os
+import pathlib
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from examples import command_line
+
+command_line.import_tensorflow()
 
 import keras
 import numpy as np
@@ -26,20 +31,29 @@ RULES = {
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=_positive, nargs="+", default=[64, 256])
-    parser.add_argument("--width", type=_positive, default=1024, help="units of a hidden layer")
-    parser.add_argument("--depth", type=_positive, default=3, help="number of hidden layers")
-    parser.add_argument("--rounds", type=_positive, default=25, help="turns of each model")
-    parser.add_argument("--steps", type=_positive, default=4, help="steps in a turn")
+    parser = command_line.Parser(description=__doc__.splitlines()[0])
+    for name, default, text in (
+        ("--width", 1024, "units of a hidden layer"),
+        ("--depth", 3, "number of hidden layers"),
+        ("--rounds", 15, "turns of each model"),
+        ("--steps", 4, "steps in a turn"),
+    ):
+        parser.add_argument(
+            name,
+            type=command_line.positive_int,
+            default=default,
+            metavar="N",
+            help=f"{text}, default: {default}",
+        )
+    parser.add_argument(
+        "--batch",
+        type=command_line.positive_int,
+        nargs="+",
+        default=[64, 256],
+        metavar="N",
+        help="batch sizes, default: 64 256",
+    )
     return parser.parse_args()
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
 
 
 def make_model(width, depth):

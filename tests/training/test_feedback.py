@@ -211,7 +211,12 @@ def test_kernels_of_one_shape_are_drawn_apart():
 
 
 @pytest.mark.parametrize(
-    "make, jit_compile", [(dense, False), (dense, True), (convolutional, False)]
+    "make, jit_compile",
+    [
+        (dense, False),
+        (convolutional, False),
+        pytest.param(dense, True, marks=pytest.mark.slow),
+    ],
 )
 def test_saved_and_loaded_it_goes_on_the_same(rule_class, make, jit_compile, tmp_path):
     model = make()
