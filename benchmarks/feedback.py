@@ -17,6 +17,7 @@ from examples import command_line
 
 command_line.import_tensorflow()
 
+# ruff: noqa: E402 (TensorFlow is imported quietly first)
 import keras
 import numpy as np
 import tensorflow as tf
@@ -111,6 +112,8 @@ def multiplications(width, depth):
 
 def main():
     arguments = parse_arguments()
+    # It takes the several models for one that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
     counts = multiplications(arguments.width, arguments.depth)
     print(f"784-{arguments.depth}x{arguments.width}-10, float32, SGD; time of a step by BP = 1")
     for batch in arguments.batch:
