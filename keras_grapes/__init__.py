@@ -1,6 +1,6 @@
 """GRAPES for Keras: modulate the error of each node by the strength of its incoming weights."""
 
-from keras_grapes import callbacks, graph, grouping, layers, models, optimizers
+from keras_grapes import callbacks, graph, grouping, layers, models, optimizers, training
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import (
     SNU,
@@ -16,12 +16,20 @@ from keras_grapes.layers import (
 from keras_grapes.models import propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
+from keras_grapes.training import (
+    DirectFeedbackAlignment,
+    FeedbackAlignment,
+    IndirectFeedbackAlignment,
+)
 from keras_grapes.version import __version__
 
 __all__ = [
     "ConvSNU2D",
+    "DirectFeedbackAlignment",
     "ErrorModulation",
+    "FeedbackAlignment",
     "Grapes",
+    "IndirectFeedbackAlignment",
     "Modulation",
     "RateCoding",
     "SNU",
@@ -43,4 +51,5 @@ __all__ = [
     "register_grouping",
     "strip",
     "summary",
+    "training",
 ]

@@ -12,11 +12,13 @@ class Call:
     Attributes:
         layer: The layer, or the `keras.Operation` of a plain operation such as `x + y`.
         inputs: List of the `Call`s whose outputs it takes.
+        input_count: Int, how many tensors it takes, those of the model's inputs among them.
     """
 
-    def __init__(self, layer, inputs):
+    def __init__(self, layer, inputs, input_count):
         self.layer = layer
         self.inputs = inputs
+        self.input_count = input_count
 
 
 def has_graph(model):
@@ -136,4 +138,4 @@ def _trace(model, inputs):
 def _call(operation, inputs):
     if has_graph(operation):
         return _trace(operation, inputs)
-    return [[Call(operation, [call for calls in inputs for call in calls])]]
+    return [[Call(operation, [call for calls in inputs for call in calls], len(inputs))]]

@@ -1,0 +1,151 @@
+"""Callback that measures how far a feedback rule points away from back-propagation."""
+
+import keras
+import numpy as np
+
+from keras_grapes.training.feedback import FeedbackModel
+
+
+class AlignmentAngle(keras.callbacks.Callback):
+    """Measures the angle between the update of a feedback rule and that of back-propagation.
+
+    After every epoch, for the kernel of each hidden layer, on one fixed batch in inference mode:
+    the angle between the gradient that the rule gives and the one that back-propagation would give
+    with the same weights, and the ratio of their norms, the rule's over back-propagation's. Below
+    90 degrees the rule reduces the loss by a small enough step; at 0 it is back-propagation.
+    Modulation of the error is a part of the rule; the optimizer is not.
+
+    The numbers are added to the epoch's `logs` as `angle_{layer}` and `norm_ratio_{layer}`, so that
+    every callback that comes after this one in the list sees them, and so does the history that
+    `fit` returns. They are not a number where one of the gradients is zero.
+
+    Args:
+        x: Array or tensor, a batch of inputs. A few hundred examples serve.
+        y: Array or tensor, their targets.
+        sample_weight: Array or tensor, their weights. Defaults to `None`.
+
+    Attributes:
+        epochs: List of the epochs measured, from 0, before the first epoch.
+        angles: Dict of the name of each hidden layer to the list of its angles in degrees.
+        norm_ratios: Dict likewise.
+
+    Raises:
+        ValueError: If the batch is empty, or `x` and `y` are of different lengths.
+        TypeError: By `fit`, if the model is not a feedback model.
+
+    References:
+        - [Lillicrap et al., 2016](https://doi.org/10.1038/ncomms13276).
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> x, y = keras.random.normal((32, 4), seed=0), keras.ops.zeros((32,))
+    >>> rule = kg.FeedbackAlignment(keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, activation="relu", name="hidden"),
+    ...     keras.layers.Dense(3, activation="softmax"),
+    ... ]))
+    >>> rule.compile("sgd", loss="sparse_categorical_crossentropy")
+    >>> history = rule.fit(x, y, verbose=0, callbacks=[kg.callbacks.AlignmentAngle(x, y)])
+    >>> sorted(history.history)
+    ['angle_hidden', 'loss', 'norm_ratio_hidden']
+    """
+
+    def __init__(self, x, y, sample_weight=None):
+        super().__init__()
+        self._batch = [
+            None if part is None else keras.ops.convert_to_tensor(part)
+            for part in (x, y, sample_weight)
+        ]
+        sizes = [len(part) if len(part.shape) else 0 for part in self._batch if part is not None]
+        if len(set(sizes)) != 1 or not sizes[0]:
+            raise ValueError(
+                "`x`, `y` and `sample_weight` must be one batch, with at least one example. "
+                f"Received: {' and '.join(map(str, sizes))} examples"
+            )
+        self.epochs = []
+        self.angles = {}
+        self.norm_ratios = {}
+
+    def on_train_begin(self, logs=None):
+        if not isinstance(self.model, FeedbackModel):
+            raise TypeError(
+                "`AlignmentAngle` observes a `keras_grapes.FeedbackAlignment`, "
+                "`DirectFeedbackAlignment` or `IndirectFeedbackAlignment`. Received: a model of "
+                f"type {type(self.model).__name__}"
+            )
+        if not self.epochs:
+            self._measure(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        measured = self._measure(epoch + 1)
+        if logs is not None:
+            logs.update(measured)
+
+    def _measure(self, epoch):
+        rule = dict(self._kernel_gradients())
+        exact = dict(self._kernel_gradients(backpropagate=True))
+        self.epochs.append(epoch)
+        logs = {}
+        for layer, gradient in rule.items():
+            angle, norm_ratio = _compare(gradient, exact[layer])
+            self.angles.setdefault(layer, []).append(angle)
+            self.norm_ratios.setdefault(layer, []).append(norm_ratio)
+            logs[f"angle_{layer}"] = angle
+            logs[f"norm_ratio_{layer}"] = norm_ratio
+        return logs
+
+    def _kernel_gradients(self, **kwargs):
+        """Yields the name of each hidden layer that is trained, and its kernel's gradient."""
+        gradients = self.model.gradients(*self._batch, **kwargs)
+        of = {id(w): g for w, g in zip(self.model.trainable_weights, gradients)}
+        for layer in self.model.hidden_layers:
+            if id(layer.kernel) in of:
+                yield layer.name, keras.ops.convert_to_numpy(of[id(layer.kernel)])
+
+    def plot(self, quantity="angle", axes=None):
+        """Draws what was measured over the epochs, a line for each hidden layer.
+
+        Args:
+            quantity: String, `"angle"` or `"norm_ratio"`. Defaults to `"angle"`.
+            axes: `matplotlib.axes.Axes` to draw in. Defaults to `None`, a new figure.
+
+        Returns:
+            The `matplotlib.axes.Axes`.
+
+        Raises:
+            ValueError: If `quantity` is neither, or nothing was measured.
+        """
+        quantities = {
+            "angle": (self.angles, "angle to back-propagation (degrees)", 90),
+            "norm_ratio": (self.norm_ratios, "norm / norm by back-propagation", 1),
+        }
+        if quantity not in quantities:
+            raise ValueError(
+                f"`quantity` must be one of {tuple(quantities)}. Received: quantity={quantity!r}"
+            )
+        if not self.epochs:
+            raise ValueError("`plot` has nothing to draw: pass this callback to `fit` first.")
+        values, label, reference = quantities[quantity]
+        if axes is None:
+            from matplotlib import pyplot
+
+            axes = pyplot.figure(layout="constrained").subplots()
+        for layer, line in values.items():
+            axes.plot(self.epochs, line, marker="o", markersize=3, label=layer)
+        axes.axhline(reference, color="0.5", linestyle=":", linewidth=1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.legend()
+        return axes
+
+
+def _compare(gradient, exact):
+    """Angle in degrees between two arrays, and the ratio of their norms."""
+    gradient, exact = (np.ravel(array).astype("float64") for array in (gradient, exact))
+    norm, exact_norm = np.linalg.norm(gradient), np.linalg.norm(exact)
+    if not (norm > 0 and exact_norm > 0):
+        return float("nan"), float("nan")
+    cosine = np.clip(gradient @ exact / (norm * exact_norm), -1, 1)
+    return float(np.degrees(np.arccos(cosine))), float(norm / exact_norm)

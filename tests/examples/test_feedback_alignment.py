@@ -1,0 +1,44 @@
+import pytest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+pytest.importorskip("tensorflow_datasets")
+
+from examples import command_line, data, feedback_alignment
+
+
+def options_for(*arguments):
+    return feedback_alignment.parse(command_line.Parser(prog="feedback_alignment"), arguments)
+
+
+def test_compares_eight_rules_and_draws_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(feedback_alignment, "HIDDEN_UNITS", (12, 11))
+    options = options_for("--epochs", "2", "--output", str(tmp_path), "--learning-rate", "0.1")
+    dataset = data.load("digits").flattened()
+    feedback_alignment.compare(dataset, options)
+    lines = capsys.readouterr().out.split("After epoch 2:")[1].splitlines()
+    rows = {line[:12].strip(): line[12:].split() for line in lines if " %" in line}
+    names = [f"{rule}{more}" for rule in ("BP", "FA", "DFA", "IFA") for more in ("", " + GRAPES")]
+    assert list(rows) == names
+    for name, row in rows.items():
+        # Accuracy, percent sign, loss, seconds, and an angle for each hidden layer.
+        assert len(row) == (4 if name.startswith("BP") else 6)
+        assert 10 < float(row[0]) <= 100
+    assert len({row[2] for row in rows.values()}) == 8
+    for picture in ("learning_curves.png", "alignment_angles.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--epochs", "0"], "must be a whole number of at least 1"),
+        (["--learning-rate", "-1"], "must be a number above 0"),
+        (["--dataset", "emnist"], "invalid choice"),
+    ],
+)
+def test_wrong_options_give_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        options_for(*arguments)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

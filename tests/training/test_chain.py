@@ -1,0 +1,121 @@
+"""What cannot be trained is refused at construction, by every rule."""
+
+import keras
+import pytest
+from keras import layers
+
+import keras_grapes as kg
+
+
+def chain(*between, inputs=(6,)):
+    return keras.Sequential(
+        [keras.Input(inputs), layers.Dense(5, "relu"), *between, layers.Dense(3)]
+    )
+
+
+def functional(build, inputs=1):
+    tensors = [keras.Input((6,)) for _ in range(inputs)]
+    return keras.Model(tensors, build(*tensors))
+
+
+def skip(x):
+    hidden = layers.Dense(6)(x)
+    return layers.Dense(3)(layers.Add(name="meet")([x, hidden]))
+
+
+def twice(x):
+    layer = layers.Dense(6, name="again")
+    return layers.Dense(3)(layer(layer(x)))
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+class OwnDense(layers.Dense):
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+class OwnMatrix(layers.Layer):
+    def build(self, shape):
+        self.matrix = self.add_weight(shape=(shape[-1], shape[-1]))
+
+    def call(self, x):
+        return keras.ops.matmul(x, self.matrix)
+
+
+REFUSED = {
+    "two inputs": (
+        lambda: functional(lambda a, b: layers.Dense(3)(layers.Concatenate()([a, b])), 2),
+        "with 2 inputs",
+    ),
+    "two outputs": (
+        lambda: functional(lambda a: [layers.Dense(3)(layers.Dense(4)(a)), layers.Dense(2)(a)]),
+        "with 2 outputs",
+    ),
+    "skip": (lambda: functional(skip), "branches meet in layer 'meet'"),
+    "layer used twice": (lambda: functional(twice), "'again'.*more than once"),
+    "operation": (
+        lambda: functional(lambda x: layers.Dense(3)(layers.Dense(4)(x) * 2)),
+        "plain operation",
+    ),
+    "no hidden layer": (
+        lambda: keras.Sequential([keras.Input((6,)), layers.Dense(3)]),
+        "needs a hidden layer",
+    ),
+    "unbuilt": (lambda: keras.Sequential([layers.Dense(4), layers.Dense(3)]), "built"),
+    "subclassed": (Subclassed, "subclassed model"),
+    "recurrent": (
+        lambda: chain(layers.LSTM(4, name="memory"), inputs=(5, 6)),
+        "cannot train layer 'memory' of type LSTM",
+    ),
+    "depthwise": (
+        lambda: chain(layers.DepthwiseConv1D(2, name="depth"), layers.Flatten(), inputs=(5, 6)),
+        "cannot train layer 'depth' of type DepthwiseConv1D",
+    ),
+    "own call": (lambda: chain(OwnDense(4, name="own")), "'own'.*`call` of its own"),
+    "own matrix": (lambda: chain(OwnMatrix(name="own")), "'own'.*has weights between nodes"),
+    "masking": (
+        lambda: chain(layers.Masking(name="mask"), layers.Flatten(), inputs=(5, 6)),
+        "'mask'.*masks time steps",
+    ),
+    "modulated": (lambda: kg.propagate(chain()), "keras_grapes.strip"),
+    "weights ahead": (
+        lambda: keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.BatchNormalization(name="norm"),
+                layers.Dense(4),
+                layers.Dense(3),
+            ]
+        ),
+        "brings no error to layer 'norm'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(rule_class, case):
+    make, message = REFUSED[case]
+    model = make()
+    with pytest.raises(ValueError, match=f"(?s){rule_class.__name__}.*{message}"):
+        rule_class(model)
+
+
+@pytest.mark.parametrize("model", [None, "model", layers.Dense(3), keras.Model])
+def test_what_is_no_model_is_refused(rule_class, model):
+    with pytest.raises(TypeError, match=r"`model` must be a `keras.Model`"):
+        rule_class(model)
+
+
+def test_frozen_weights_ahead_of_the_first_kernel_are_taken(rule_class):
+    first = layers.BatchNormalization(trainable=False)
+    model = keras.Sequential([keras.Input((6,)), first, layers.Dense(4), layers.Dense(3)])
+    assert len(rule_class(model).trainable_weights) == 4
+
+
+def test_a_feedback_model_is_no_chain(rule_class):
+    with pytest.raises(ValueError, match="subclassed model"):
+        rule_class(rule_class(chain()))
