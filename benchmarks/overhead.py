@@ -1,10 +1,10 @@
 """What a training step with GRAPES costs, against the same step without it.
 
 Every cell of the table trains the same network as a plain model, with `Grapes(optimizer)` and as
-`propagate(model)`. The three take turns, round after round, so that the load of the machine falls
-on all of them; the table has the median over the rounds of the ratio to the plain step of the same
-round. Peak memory is measured in a process of its own for each variant, on a network whose largest
-kernel is big enough to be seen.
+`propagate(model)`, by the step that `fit` runs. The three take short turns, round after round, so
+that the load of the machine falls on all of them; the table has the median and the quartiles, over
+the rounds, of the ratio to the plain steps of the same round. Peak memory is measured in a process
+of its own for each variant, on a network whose largest kernel is big enough to be seen.
 
     python benchmarks/overhead.py --output runs/overhead.json
 """
@@ -86,26 +86,38 @@ def batches(model, batch, steps):
     return tf.data.Dataset.from_tensors((x, y)).repeat(steps).prefetch(2)
 
 
-def seconds(model, data):
-    start = time.perf_counter()
-    model.fit(data, epochs=1, verbose=0)
-    return time.perf_counter() - start
+def stepper(model, batch):
+    """Returns a function that runs training steps, as `fit` does, and returns their seconds."""
+    model.make_train_function()
+    data = iter(batches(model, batch, steps=None))
+
+    def run(steps):
+        start = time.perf_counter()
+        for _ in range(steps):
+            model.train_function(data)
+        return time.perf_counter() - start
+
+    return run
 
 
-def measure(network, batch, optimizer, jit, rounds, round_seconds):
+def measure(network, batch, optimizer, jit, rounds, turn_seconds):
     """Returns the median seconds of a plain step and the ratios of each variant, round by round."""
     models = {v: make(v, NETWORKS[network], OPTIMIZERS[optimizer], jit) for v in VARIANTS}
-    warm_up = batches(models["plain"], batch, 20)
-    for model in models.values():
-        seconds(model, warm_up)
-    steps = max(20, int(round_seconds * 20 / seconds(models["plain"], warm_up)))
-    data = batches(models["plain"], batch, steps)
-    times = {v: [] for v in VARIANTS}
+    run = {variant: stepper(model, batch) for variant, model in models.items()}
+    for variant in VARIANTS:
+        run[variant](20)
+    steps = max(2, round(turn_seconds / (run["plain"](20) / 20)))
+    times = {variant: [] for variant in VARIANTS}
     for turn in range(rounds):
         for variant in np.roll(VARIANTS, turn):
-            times[variant].append(seconds(models[variant], data) / steps)
+            times[variant].append(run[variant](steps) / steps)
     ratios = {v: [t / p for t, p in zip(times[v], times["plain"])] for v in VARIANTS[1:]}
     return statistics.median(times["plain"]), ratios
+
+
+def median_and_quartiles(values):
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:.3f} ({low:.2f}-{high:.2f})"
 
 
 def peak_memory(variant, optimizer, jit):
@@ -118,12 +130,12 @@ def peak_memory(variant, optimizer, jit):
 def print_peak_memory(variant, optimizer, jit):
     model = make(variant, lambda: dense_network(MEMORY_WIDTH, 2), OPTIMIZERS[optimizer], jit)
     gc.collect()
-    data = batches(model, 64, 5)
-    seconds(model, data)
+    run = stepper(model, 64)
+    run(5)
     # Forget the peak of making the network and of tracing.
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")
-    seconds(model, data)
+    run(5)
     with open("/proc/self/status", encoding="ascii") as file:
         peak_kib = next(line.split()[1] for line in file if line.startswith("VmHWM"))
     print(int(peak_kib) / 1024)
@@ -131,8 +143,8 @@ def print_peak_memory(variant, optimizer, jit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--round-seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--turn-seconds", type=float, default=0.05)
     parser.add_argument("--memory-rounds", type=int, default=3)
     parser.add_argument("--output", default="runs/overhead.json", help="a JSON file")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
@@ -149,11 +161,9 @@ def main():
     records = []
     for network, batch, optimizer, jit in cells:
         plain, ratios = measure(
-            network, batch, optimizer, jit, options.rounds, options.round_seconds
+            network, batch, optimizer, jit, options.rounds, options.turn_seconds
         )
-        shown = {
-            v: f"{statistics.median(r):.3f} ({min(r):.2f}-{max(r):.2f})" for v, r in ratios.items()
-        }
+        shown = {variant: median_and_quartiles(values) for variant, values in ratios.items()}
         print(f"{network:<16}{batch:>6}{optimizer:>10}{jit!s:>6}{1e3 * plain:>10.2f}", end="")
         print("".join(f"{shown[v]:>22}" for v in VARIANTS[1:]), flush=True)
         records.append(

@@ -70,6 +70,8 @@ class Group:
     def over_kernel(self, factor, index):
         """Reshapes `factor` so that it broadcasts over the kernel at `index`."""
         incoming = self.incoming_axes[index]
+        if incoming == tuple(range(len(incoming))):
+            return factor  # The nodes are the last axes.
         shape = [1 if a in incoming else n for a, n in enumerate(self.kernels[index].shape)]
         return keras.ops.reshape(factor, shape)
 
@@ -94,6 +96,8 @@ class Group:
                 f"its nodes, of shape {node_shape}, are not axis {self.output_axis} of its "
                 f"output, of shape {tuple(output_shape)}"
             )
+        if tuple(axis % rank for axis in axes) == tuple(range(rank - len(axes), rank)):
+            return factor  # The nodes are the last axes.
         size_of = dict(zip((axis % rank for axis in axes), node_shape))
         order = sorted(range(len(axes)), key=lambda i: axes[i] % rank)
         factor = keras.ops.transpose(factor, order)

@@ -10,9 +10,13 @@ import math
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 GRANULARITIES = ("node", "layer")
+
+# Weights that a processor's cache holds, so that their order in memory does not matter.
+_FITS_CACHE = 2**16
 
 
 def node_importance(kernel, incoming_axes=None):
@@ -43,7 +47,7 @@ def node_importance(kernel, incoming_axes=None):
     array([3., 4.], dtype=float32)
     """
     kernels, axes = _pair_with_axes(kernel, incoming_axes)
-    sums = [_sum(ops.abs(_at_least_float32(k)), a) for k, a in zip(kernels, axes)]
+    sums = [_sum_of_absolute(_at_least_float32(k), a) for k, a in zip(kernels, axes)]
     shapes = [tuple(s.shape) for s in sums]
     if len(set(shapes)) > 1:
         raise ValueError(
@@ -78,10 +82,11 @@ def modulation_factor(importance, bounds=(1.0, 2.0)):
     """
     low, high = _check_bounds(bounds)
     importance = _at_least_float32(importance)
+    # Finite where the sum has overflowed.
+    importance = ops.minimum(importance, np.finfo(np.float32).max)
     largest = ops.max(importance)
-    # The largest node divides to exactly 1 even where the sum overflowed to infinity.
-    share = ops.where(importance == largest, 1.0, ops.divide_no_nan(importance, largest))
-    factor = ops.clip(high * share, low, high)
+    # At most `high`, and exactly that for the largest, as a share of it is at most exactly 1.
+    factor = ops.maximum(high * ops.divide_no_nan(importance, largest), low)
     return ops.stop_gradient(ops.where(largest == 0, 1.0, factor))
 
 
@@ -227,14 +232,18 @@ def _pair_with_axes(kernel, incoming_axes):
     return kernels, [normalize_axes(a, len(k.shape)) for a, k in zip(axes, kernels)]
 
 
-def _sum(weights, axes):
-    if keras.backend.backend() == "tensorflow" and axes == tuple(range(len(weights.shape) - 1)):
-        import tensorflow as tf
-
-        # TensorFlow's own sum strides through memory here. A bias has the same sum for its
-        # gradient, and this one is several times faster (benchmarks/overhead.py).
-        return tf.raw_ops.BiasAddGrad(out_backprop=weights)
-    return ops.sum(weights, axis=axes)
+def _sum_of_absolute(weights, axes):
+    weights = ops.abs(weights)
+    *incoming, nodes = weights.shape
+    rows = math.prod(incoming)
+    if rows * nodes <= _FITS_CACHE or axes != tuple(range(len(incoming))):
+        return ops.sum(weights, axis=axes)
+    # Short columns first: a sum down long columns strides through memory and takes three times as
+    # long (benchmarks/overhead.py). The second `abs` changes no value; it keeps XLA from merging
+    # the two sums into one again.
+    block = max(size for size in range(1, 17) if rows % size == 0)
+    blocks = ops.reshape(weights, (rows // block, block, nodes))
+    return ops.sum(ops.abs(ops.sum(blocks, axis=1)), axis=0)
 
 
 def _has_shape(value):

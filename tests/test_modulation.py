@@ -24,6 +24,12 @@ def test_importance_sums_absolute_weights_over_all_axes_but_the_last():
     np.testing.assert_array_equal(kg.node_importance(conv), np.abs(conv).sum((0, 1, 2)))
 
 
+@pytest.mark.parametrize("inputs", [1, 7, 16, 37, 100, 784])
+def test_importance_of_any_number_of_inputs(inputs):
+    kernel = np.random.default_rng(0).normal(size=(inputs, 900))
+    np.testing.assert_allclose(kg.node_importance(kernel), np.abs(kernel).sum(0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("axes", [1, (1,), [1], -1])
 def test_importance_over_given_axes(axes):
     np.testing.assert_array_equal(kg.node_importance(KERNEL, axes), [5.0, 2.5])

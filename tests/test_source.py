@@ -23,7 +23,7 @@ LAYERS = [
     ("callbacks", "analysis"),
 ]
 # Where TensorFlow may be named: see the design of the package.
-TENSORFLOW_IN = {"modulation", "optimizers", "layers", "training", "saving"}
+TENSORFLOW_IN = {"optimizers", "layers", "training", "saving"}
 
 
 def imports(path):

@@ -99,7 +99,7 @@ class DirectFeedbackAlignment(FeedbackModel):
     def _factor(self, place):
         # Presynaptic: a node is as important as the weights that leave it.
         shape, repeats = _leaving_shape(self._chain, place)
-        kernel = ops.reshape(self._uncast_kernel(place + 1), shape)
+        kernel = ops.reshape(self._chain.blocks[place + 1].layer.kernel, shape)
         if repeats > 1:
             kernel = ops.tile(kernel, (1, repeats, 1))
         return self.modulation(kernel, incoming_axes=(0, 2))

@@ -91,13 +91,7 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     def _factor(self, place):
         """Modulation factors of the nodes of the hidden layer at `place`."""
-        # Of a last axis, a gradient of a bias is the faster sum.
-        importance = tf.raw_ops.BiasAddGrad(out_backprop=tf.abs(self._uncast_kernel(place)))
-        return self.modulation(importance[None])
-
-    def _uncast_kernel(self, place):
-        kernel = ops.convert_to_tensor(self._chain.blocks[place].layer.kernel)
-        return kernel if kernel.dtype == tf.float64 else tf.cast(kernel, tf.float32)
+        return self._chain.hidden[place].group.factor(self.modulation)
 
     def build(self, input_shape):
         pass  # All weights exist.
