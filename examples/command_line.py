@@ -23,6 +23,40 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
+    def add_run_options(self, datasets, folder, epochs, epochs_on_digits):
+        """Adds the options that every experiment has.
+
+        Args:
+            datasets: Tuple of strings, the names of the data sets.
+            folder: String, the default of `--output`.
+            epochs: Int, named in the help as the default; the option itself is `None` then.
+            epochs_on_digits: Int, likewise for the small data set.
+        """
+        self.add_argument(
+            "--dataset", choices=datasets, help="default: mnist, else digits if it is out of reach"
+        )
+        self.add_argument(
+            "--epochs",
+            type=positive_int,
+            metavar="N",
+            help=f"default: {epochs}, on digits {epochs_on_digits}",
+        )
+        self.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+        self.add_argument(
+            "--output",
+            type=_folder,
+            default=folder,
+            metavar="FOLDER",
+            help=f"folder of the pictures, default: {folder}",
+        )
+
+    def parse_run(self, arguments=None):
+        """Parses the options of an experiment and makes sure that it can run with them."""
+        options = self.parse_args(arguments)
+        self.require_modules()
+        self.make_folder(options.output)
+        return options
+
     def require_modules(self):
         """Refuses to go on where what the examples need is not installed."""
         missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
@@ -60,7 +94,7 @@ def seed(text):
     )
 
 
-def folder(text):
+def _folder(text):
     """A path, `~` expanded."""
     if not text:
         raise argparse.ArgumentTypeError("must name a folder, received an empty text")

@@ -87,6 +87,22 @@ def load_default():
         return load("digits")
 
 
+def load_for(parser, name):
+    """Loads the data set of an option `--dataset`, or the default; refuses what cannot be had.
+
+    Args:
+        parser: A `command_line.Parser`.
+        name: String, one of `NAMES`, or `None` for the default.
+
+    Returns:
+        A `Dataset`.
+    """
+    try:
+        return load(name) if name else load_default()
+    except UnavailableError as error:
+        parser.error(f"{error} Set TFDS_DATA_DIR to a folder that has it, or use --dataset digits.")
+
+
 def _load_digits():
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -17,7 +17,6 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from examples import command_line, data
-from examples.quickstart import load
 
 HIDDEN_UNITS = (256, 256, 256)
 BATCH_SIZE = 64
@@ -193,9 +192,7 @@ def draw_angles(results, title, path):
 
 
 def parse(parser, arguments=None):
-    parser.add_argument(
-        "--dataset", choices=data.NAMES, help="default: mnist, else digits if it is out of reach"
-    )
+    parser.add_run_options(data.NAMES, "runs/feedback_alignment", EPOCHS, EPOCHS_ON_DIGITS)
     parser.add_argument(
         "--learning-rate",
         type=command_line.positive_float,
@@ -203,30 +200,13 @@ def parse(parser, arguments=None):
         metavar="RATE",
         help=f"of plain SGD, default: {LEARNING_RATE}",
     )
-    parser.add_argument(
-        "--epochs",
-        type=command_line.positive_int,
-        metavar="N",
-        help=f"default: {EPOCHS}, on digits {EPOCHS_ON_DIGITS}",
-    )
-    parser.add_argument("--seed", type=command_line.seed, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--output",
-        type=command_line.folder,
-        default="runs/feedback_alignment",
-        metavar="FOLDER",
-        help="folder of the pictures, default: runs/feedback_alignment",
-    )
-    options = parser.parse_args(arguments)
-    parser.require_modules()
-    parser.make_folder(options.output)
-    return options
+    return parser.parse_run(arguments)
 
 
 def main():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
-    dataset = load(parser, options.dataset).flattened()
+    dataset = data.load_for(parser, options.dataset).flattened()
     command_line.import_tensorflow()
     if options.epochs is None:
         options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS

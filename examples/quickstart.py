@@ -191,9 +191,7 @@ def draw(results, title, path):
 
 
 def parse(parser, arguments=None):
-    parser.add_argument(
-        "--dataset", choices=data.NAMES, help="default: mnist, else digits if it is out of reach"
-    )
+    parser.add_run_options(data.NAMES, "runs/quickstart", EPOCHS, EPOCHS_ON_DIGITS)
     parser.add_argument(
         "--optimizer",
         type=str.lower,
@@ -208,32 +206,16 @@ def parse(parser, arguments=None):
         metavar="RATE",
         help="default: by optimizer, 0.01 for sgd",
     )
-    parser.add_argument(
-        "--epochs",
-        type=command_line.positive_int,
-        metavar="N",
-        help=f"default: {EPOCHS}, on digits {EPOCHS_ON_DIGITS}",
-    )
-    parser.add_argument("--seed", type=command_line.seed, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--output",
-        type=command_line.folder,
-        default="runs/quickstart",
-        metavar="FOLDER",
-        help="folder of the picture, default: runs/quickstart",
-    )
-    options = parser.parse_args(arguments)
+    options = parser.parse_run(arguments)
     if options.learning_rate is None:
         options.learning_rate = LEARNING_RATES[options.optimizer]
-    parser.require_modules()
-    parser.make_folder(options.output)
     return options
 
 
 def main():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
-    dataset = load(parser, options.dataset).flattened()
+    dataset = data.load_for(parser, options.dataset).flattened()
     command_line.import_tensorflow()
     try:
         build_optimizer(options.optimizer, options.learning_rate)
@@ -242,14 +224,6 @@ def main():
     if options.epochs is None:
         options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
     compare(dataset, options)
-
-
-def load(parser, name):
-    """Loads the data set that was asked for, or the default."""
-    try:
-        return data.load(name) if name else data.load_default()
-    except data.UnavailableError as error:
-        parser.error(f"{error} Set TFDS_DATA_DIR to a folder that has it, or use --dataset digits.")
 
 
 def compare(dataset, options):

@@ -261,21 +261,13 @@ def draw_raster(result, image, label, path):
 
 
 def parse(parser, arguments=None):
-    parser.add_argument(
-        "--dataset", choices=data.NAMES, help="default: mnist, else digits if it is out of reach"
-    )
+    parser.add_run_options(data.NAMES, "runs/spiking_mnist", EPOCHS, EPOCHS_ON_DIGITS)
     parser.add_argument(
         "--learning-rate-factor",
         type=command_line.positive_float,
         default=1.0,
         metavar="FACTOR",
         help="multiplies the learning rates, 0.5 (SNU) and 2 (sSNU); default: 1",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=command_line.positive_int,
-        metavar="N",
-        help=f"default: {EPOCHS}, on digits {EPOCHS_ON_DIGITS}",
     )
     parser.add_argument(
         "--steps",
@@ -291,27 +283,13 @@ def parse(parser, arguments=None):
         metavar="N",
         help="time steps in the last test, default: 300",
     )
-    parser.add_argument("--seed", type=command_line.seed, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--output",
-        type=command_line.folder,
-        default="runs/spiking_mnist",
-        metavar="FOLDER",
-        help="folder of the pictures, default: runs/spiking_mnist",
-    )
-    options = parser.parse_args(arguments)
-    parser.require_modules()
-    parser.make_folder(options.output)
-    return options
+    return parser.parse_run(arguments)
 
 
 def main():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
-    try:
-        dataset = data.load(options.dataset) if options.dataset else data.load_default()
-    except data.UnavailableError as error:
-        parser.error(f"{error} Set TFDS_DATA_DIR to a folder that has it, or use --dataset digits.")
+    dataset = data.load_for(parser, options.dataset)
     command_line.import_tensorflow()
     if options.epochs is None:
         options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
