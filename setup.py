@@ -33,7 +33,7 @@ setup(
             "scikit-learn>=1.3",
             "tensorflow-datasets>=4.9.7",
         ],
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "setuptools>=77"],
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "setuptools>=77"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
     },
     classifiers=[
