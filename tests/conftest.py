@@ -24,3 +24,12 @@ def reproducible():
     yield
     keras.config.set_dtype_policy("float32")
     keras.backend.clear_session()
+
+
+@pytest.fixture(scope="session")
+def two_devices():
+    """A `MirroredStrategy` over both devices.
+
+    One for all tests: the collective operations of two strategies in one process collide.
+    """
+    return tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU"))

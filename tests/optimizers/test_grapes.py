@@ -441,16 +441,10 @@ def test_inside_a_multi_optimizer():
     np.testing.assert_allclose(step, expected, rtol=1e-5)
 
 
-def test_mirrored_over_two_devices_equals_one():
-    cpus = tf.config.list_logical_devices("CPU")
-    if len(cpus) < 2:
-        pytest.skip("needs two logical devices")
+def test_mirrored_over_two_devices_equals_one(two_devices):
     results = []
     x, y = data(64)
-    for strategy in (
-        tf.distribute.get_strategy(),
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
-    ):
+    for strategy in (tf.distribute.get_strategy(), two_devices):
         keras.utils.set_random_seed(0)
         with strategy.scope():
             model = keras.Sequential(

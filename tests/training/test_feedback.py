@@ -487,15 +487,14 @@ def test_optimizers_of_any_kind_and_several_steps_an_execution(rule_class, make_
     assert losses[0][-1] < losses[0][0]
 
 
-def test_mirrored_strategy_trains_as_one_device_does(rule_class):
+def test_mirrored_strategy_trains_as_one_device_does(rule_class, two_devices):
     model = dense()
     weights = model.get_weights()
     x, y = batch_for(model)
     plain = compiled(rule_class(model, True, seed=0), keras.optimizers.SGD(0.1))
     plain.fit(x, y, batch_size=24, epochs=2, shuffle=False, verbose=0)
     expected = model.get_weights()
-    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU"))
-    with strategy.scope():
+    with two_devices.scope():
         mirrored = dense()
         rule = compiled(rule_class(mirrored, True, seed=0), keras.optimizers.SGD(0.1))
     mirrored.set_weights(weights)
