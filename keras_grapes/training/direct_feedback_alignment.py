@@ -29,8 +29,7 @@ class DirectFeedbackAlignment(FeedbackModel):
             weights are not copied: training this model trains `model`.
         modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults: the
             error of each hidden node is multiplied by a factor that depends on the weights that
-            leave it.
-            Defaults to `None`, no modulation.
+            leave it. Defaults to `None`, no modulation.
         feedback_initializer: A Keras initializer of the feedback kernels, its name or its config.
             Defaults to `"he_uniform"`, uniform up to `sqrt(6 / fan_in)`, where `fan_in` is the
             width of the layer that receives the error.
@@ -42,10 +41,9 @@ class DirectFeedbackAlignment(FeedbackModel):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If `model` is not such a model, has no hidden layer, or holds a layer that the
-            rule cannot train; if the sizes
-            of its maps are not known; if the initializer returns an array
-            of another shape than asked for; and by `compile`, if both the model and the optimizer
-            modulate.
+            rule cannot train; if the sizes of its maps are not known; if the initializer returns an
+            array of another shape than asked for; and by `compile`, if both the model and the
+            optimizer modulate.
 
     Attributes:
         model: The wrapped model.
