@@ -402,7 +402,7 @@ class SNU(keras.layers.RNN):
             *cell.parameters(),
             mask=mask,
             # Not in inference: it would compile anew for every shape, and export what it compiles.
-            compiled=bool(training),
+            compile=bool(training),
         )
         outputs = states
         if mask is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 from keras import activations, ops
 
-from keras_grapes.layers.time_loop import loop_over_time
+from keras_grapes.layers.time_loop import compiled, loop_over_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +82,14 @@ class Dynamics:
 
     def step(self, current, output, potential, decay, bias, recurrent_kernel=None):
         """One time step. Returns the output and the potential."""
+        potential = self._next_potential(current, output, potential, decay, bias, recurrent_kernel)
+        return self.activation(potential + bias), potential
+
+    def _next_potential(self, current, output, potential, decay, bias, recurrent_kernel):
         drive = current + decay * self.reset.kept(potential, output, bias)
         if recurrent_kernel is not None:
             drive = drive + ops.matmul(output, recurrent_kernel)
-        potential = self.input_activation(drive)
-        return self.activation(potential + bias), potential
+        return self.input_activation(drive)
 
     def integrate(
         self,
@@ -97,13 +100,13 @@ class Dynamics:
         bias,
         recurrent_kernel=None,
         mask=None,
-        compiled=False,
+        compile=False,
     ):
         """All time steps, with a backward pass that goes through time once.
 
-        The backward pass is written down here rather than derived step by step, because of its
-        cost: of the forward pass it needs only the outputs and the potentials. With the error
-        `e_t` of the argument of `g`, and all derivatives taken at step `t`,
+        Memory traffic is what costs here: the loops keep and read the potentials alone, from which
+        the outputs follow. The backward pass is written down rather than derived step by step; with
+        the error `e_t` of the argument of `g`, and all derivatives taken at step `t`,
 
             e_t = g' * (h' * (error of y_t + d * kept_y * e_{t+1} + e_{t+1} H^T)
                         + d * kept_s * e_{t+1})
@@ -119,31 +122,45 @@ class Dynamics:
             recurrent_kernel: Tensor `(units, units)`. Defaults to `None`.
             mask: Bool tensor `(batch, time, ...)` that broadcasts over `current`; `False` stands
                 for a masked step. Defaults to `None`.
-            compiled: Bool, whether XLA compiles the loops. Defaults to `False`.
+            compile: Bool, whether XLA compiles the loops. Defaults to `False`.
 
         Returns:
             Tuple of the outputs of all steps, shaped as `current`, and the last potential.
         """
         recurrent = [] if recurrent_kernel is None else [recurrent_kernel]
+        mask = None if mask is None else _swap_time(mask)
+        # Whether a step that is not masked has been, at each time.
+        live = None if mask is None else ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
+        prepare = compiled if compile else lambda function: function
 
         @ops.custom_gradient
         def run(current, output, potential, decay, bias, *recurrent):
             kernel = recurrent[0] if recurrent else None
             length = ops.shape(current)[1]
 
-            def forward(time, state):
-                new = self.step(current[:, time], *state, decay, bias, kernel)
-                if mask is not None:
-                    new = [ops.where(mask[:, time], n, old) for n, old in zip(new, state)]
-                return new, new
+            def emitted(potential, live):
+                """Output at a potential; the first one until a step has been."""
+                emitted = self.activation(potential + bias)
+                return emitted if live is None else ops.where(live, emitted, output)
 
-            last, (outputs, potentials) = loop_over_time(
-                forward,
-                [output, potential],
-                range_=(0, length, 1),
-                records=2,
-                compiled=compiled,
-            )
+            def forward():
+                def advance(time, state):
+                    (s,) = state
+                    moved = time > 0
+                    if live is not None:
+                        moved = ops.logical_and(moved, live[ops.maximum(time - 1, 0)])
+                    y = emitted(s, moved)
+                    new = self._next_potential(current[:, time], y, s, decay, bias, kernel)
+                    if mask is not None:
+                        new = ops.where(mask[time], new, s)
+                    return [new], new
+
+                (last,), potentials = loop_over_time(
+                    advance, [potential], range_=(0, length, 1), record=potential
+                )
+                return _swap_time(emitted(potentials, live)), potentials, last
+
+            outputs, potentials, last = prepare(forward)()
 
             def reach_back(error, output, potential):
                 """Error that the step after sends to the output and potential before it."""
@@ -156,67 +173,80 @@ class Dynamics:
             def grad(*args, upstream=None):
                 errors, last_error = args if upstream is None else upstream
                 none = ops.zeros_like(output)
-                total = ops.zeros_like(output, dtype=_sum_dtype(output))
 
-                def backward(time, state):
-                    later, bias_error, *held = state
-                    y, s = outputs[:, time], potentials[:, time]
-                    output_error, potential_error = reach_back(later, y, s)
-                    output_error = output_error + errors[:, time]
-                    potential_error = potential_error + ops.where(
-                        time == length - 1, last_error, none
+                def backward():
+                    def retreat(time, state):
+                        later, bias_error, *held = state
+                        s = potentials[time]
+                        y = emitted(s, None if live is None else live[time])
+                        output_error, potential_error = reach_back(later, y, s)
+                        output_error = output_error + errors[:, time]
+                        potential_error = potential_error + ops.where(
+                            time == length - 1, last_error, none
+                        )
+                        if held:
+                            output_error = output_error + held[0]
+                            potential_error = potential_error + held[1]
+                        spike_error = self.slope(s + bias, y) * output_error
+                        drive_error = self.input_slope(s) * (potential_error + spike_error)
+                        if held:
+                            # What a masked step holds goes to the step before it as it is.
+                            counts = mask[time]
+                            drive_error = ops.where(counts, drive_error, none)
+                            spike_error = ops.where(counts, spike_error, none)
+                            held = [
+                                ops.where(counts, none, e) for e in (output_error, potential_error)
+                            ]
+                        bias_error = bias_error + _total(spike_error, bias)
+                        return [drive_error, bias_error, *held], drive_error
+
+                    state, drive_errors = loop_over_time(
+                        retreat,
+                        [none, _total(none, bias)] + [none, none] * (mask is not None),
+                        range_=(length - 1, length, -1),
+                        record=none,
                     )
-                    if held:
-                        output_error = output_error + held[0]
-                        potential_error = potential_error + held[1]
-                    spike_error = self.slope(s + bias, y) * output_error
-                    drive_error = self.input_slope(s) * (potential_error + spike_error)
-                    if held:
-                        # What a masked step holds goes to the step before it as it is.
-                        live = mask[:, time]
-                        drive_error = ops.where(live, drive_error, none)
-                        spike_error = ops.where(live, spike_error, none)
-                        held = [ops.where(live, none, e) for e in (output_error, potential_error)]
-                    bias_error = bias_error + ops.cast(spike_error, bias_error.dtype)
-                    return [drive_error, bias_error, *held], [drive_error]
+                    return *state, _swap_time(drive_errors)
 
-                (first, bias_error, *held), (drive_errors,) = loop_over_time(
-                    backward,
-                    [none, total] + [none, none] * (mask is not None),
-                    range_=(length - 1, length, -1),
-                    records=1,
-                    compiled=compiled,
-                )
+                first, bias_error, *held, drive_errors = prepare(backward)()
                 output_errors = reach_back(first, output, potential)
                 state_errors = [sum(e) for e in zip(output_errors, held or [none, none])]
 
                 y, s = (
                     ops.concatenate([start[:, None], trajectory[:, :-1]], axis=1)
-                    for start, trajectory in ((output, outputs), (potential, potentials))
+                    for start, trajectory in (
+                        (output, outputs),
+                        (potential, _swap_time(potentials)),
+                    )
                 )
                 by_bias = self.reset.partials(s, y, bias)[2]
-                bias_error = _sum_to(bias, bias_error)
                 if by_bias is not None:
-                    bias_error = bias_error + _sum_to(bias, decay * by_bias * drive_errors)
-                decay_error = _sum_to(decay, self.reset.kept(s, y, bias) * drive_errors)
-                recurrent_errors = [_outer(y, drive_errors) for _ in recurrent]
-                return (drive_errors, *state_errors, decay_error, bias_error, *recurrent_errors)
+                    bias_error = bias_error + _total(decay * by_bias * drive_errors, bias)
+                decay_error = _total(self.reset.kept(s, y, bias) * drive_errors, decay)
+                return (
+                    drive_errors,
+                    *state_errors,
+                    ops.cast(decay_error, decay.dtype),
+                    ops.cast(bias_error, bias.dtype),
+                    *(_outer(y, drive_errors) for _ in recurrent),
+                )
 
-            return (outputs, last[1]), grad
+            return (outputs, last), grad
 
         return run(current, output, potential, decay, bias, *recurrent)
 
 
-def _sum_to(parameter, errors):
+def _swap_time(tensor):
+    """From time as the first axis to the batch as the first."""
+    return ops.transpose(tensor, (1, 0, *range(2, len(tensor.shape))))
+
+
+def _total(errors, parameter):
     """Sums the errors of all uses of a parameter, a scalar or one value per unit."""
     axes = tuple(range(len(errors.shape) - len(parameter.shape)))
-    total = ops.sum(ops.cast(errors, _sum_dtype(errors)), axis=axes)
-    return ops.cast(total, parameter.dtype)
-
-
-def _sum_dtype(errors):
-    """In half precision a sum over batch and time would overflow or stall."""
-    return keras.backend.result_type(errors.dtype, "float32")
+    # In half precision a sum over batch and time would overflow or stall.
+    dtype = keras.backend.result_type(errors.dtype, "float32")
+    return ops.sum(ops.cast(errors, dtype), axis=axes)
 
 
 def _outer(before, errors):

@@ -3,45 +3,43 @@
 import tensorflow as tf
 
 
-def loop_over_time(step, state, range_, records, compiled=False):
+def loop_over_time(step, state, range_, record):
     """Runs a function once per time step.
 
     `keras.ops.scan` records all of its state, and copies the inputs into another layout first;
     both cost more here than the steps themselves.
 
     Args:
-        step: Function of (time, state) that returns the new state and a list of tensors to record.
-            It reads its inputs at `time`, an int tensor.
-        state: List of tensors with the batch as the first axis, the state at first.
+        step: Function of (time, state) that returns the new state and a tensor to record. It reads
+            its inputs at `time`, an int tensor.
+        state: List of tensors, the state at first.
         range_: Tuple of ints or int tensors: the first time, the number of steps, and 1 or -1.
-        records: Int, how many tensors `step` records; each is shaped as `state[0]`.
-        compiled: Bool, whether XLA compiles the loop, in a graph that it does not compile as a
-            whole. Defaults to `False`.
+        record: Tensor of the shape and dtype of what `step` records.
 
     Returns:
-        The last state, and a list of the records of all times, stacked along axis 1.
+        The last state, and the records of all times, with time as the first axis.
     """
     first, length, stride = range_
 
-    def body(count, time, state, arrays):
-        new, recorded = step(time, state)
-        arrays = tuple(array.write(time, value) for array, value in zip(arrays, recorded))
-        return count + 1, time + stride, tuple(new), arrays
+    def body(count, time, state, records):
+        state, recorded = step(time, state)
+        return count + 1, time + stride, tuple(state), records.write(time, recorded)
 
-    def loop(state):
-        arrays = tuple(
-            tf.TensorArray(state[0].dtype, size=length, element_shape=state[0].shape)
-            for _ in range(records)
-        )
-        _, _, state, arrays = tf.while_loop(
-            lambda count, *_: count < length,
-            body,
-            (0, first, tuple(state), arrays),
-            maximum_iterations=length,
-        )
-        order = (1, 0, *range(2, len(state[0].shape) + 1))
-        return state, [tf.transpose(array.stack(), order) for array in arrays]
+    records = tf.TensorArray(record.dtype, size=length, element_shape=record.shape)
+    _, _, state, records = tf.while_loop(
+        lambda count, *_: count < length,
+        body,
+        (0, first, tuple(state), records),
+        maximum_iterations=length,
+    )
+    return state, records.stack()
 
-    if compiled and tf.inside_function():
-        loop = tf.function(loop, jit_compile=True, autograph=False)
-    return loop(state)
+
+def compiled(function):
+    """Returns a function without arguments that XLA compiles where a graph is being made.
+
+    In a graph that is compiled as a whole it makes no difference.
+    """
+    if tf.inside_function():
+        return tf.function(function, jit_compile=True, autograph=False)
+    return function
