@@ -234,16 +234,27 @@ def _pair_with_axes(kernel, incoming_axes):
 
 def _sum_of_absolute(weights, axes):
     weights = ops.abs(weights)
-    *incoming, nodes = weights.shape
-    rows = math.prod(incoming)
-    if rows * nodes <= _FITS_CACHE or axes != tuple(range(len(incoming))):
+    *leading, last = weights.shape
+    if math.prod(weights.shape) <= _FITS_CACHE:
         return ops.sum(weights, axis=axes)
-    # Short columns first: a sum down long columns strides through memory and takes three times as
-    # long (benchmarks/overhead.py). The second `abs` changes no value; it keeps XLA from merging
-    # the two sums into one again.
-    block = max(size for size in range(1, 17) if rows % size == 0)
-    blocks = ops.reshape(weights, (rows // block, block, nodes))
-    return ops.sum(ops.abs(ops.sum(blocks, axis=1)), axis=0)
+    # In two stages, each in steps of neighbours in memory: down long columns a sum strides through
+    # memory, along rows it adds one by one, and both take two to three times as long
+    # (benchmarks/overhead.py, benchmarks/feedback.py). The second `abs` changes no value; it keeps
+    # XLA from merging the two sums into one again.
+    if axes == tuple(range(len(leading))):
+        rows = math.prod(leading)
+        block = _largest_divisor(rows, 16)
+        weights = ops.reshape(weights, (rows // block, block, last))
+        return ops.sum(ops.abs(ops.sum(weights, axis=1)), axis=0)
+    if axes[-1] == len(leading):
+        block = _largest_divisor(last, 64)
+        weights = ops.reshape(weights, (*leading, last // block, block))
+        return ops.sum(ops.abs(ops.sum(weights, axis=-2)), axis=axes)
+    return ops.sum(weights, axis=axes)
+
+
+def _largest_divisor(number, limit):
+    return max(size for size in range(1, limit + 1) if number % size == 0)
 
 
 def _has_shape(value):
