@@ -12,8 +12,6 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_grapes import graph
-from keras_grapes.layers import ErrorModulation
-from keras_grapes.models import strip
 from keras_grapes.training import feedback
 
 _GRAPH = "saved_model.pb"
@@ -34,10 +32,10 @@ def export_saved_model(model, path, input_signature=None, overwrite=False):
 
     The inputs have the names of the model's `keras.Input`s, or their keys where the model takes a
     dict; the outputs have the names of the layers that they come from, or their keys where the
-    model returns a dict. In the names of inputs TensorFlow takes ASCII letters, digits and `_`:
-    other characters become `_`. The batch size is free, except for stateful recurrent layers, and so is
-    every axis that is `None` in the `keras.Input`. The graph gives what `model.predict` gives;
-    `keras_grapes.RateCoding` and others that draw at inference draw anew for every request.
+    model returns a dict. TensorFlow takes ASCII letters, digits and `_` in the names of inputs:
+    other characters become `_`. The batch size is free, except for stateful recurrent layers, and
+    so is every axis that is `None` in the `keras.Input`. The graph gives what `model.predict`
+    gives; `keras_grapes.RateCoding` and others that draw at inference draw anew for every request.
 
     Args:
         model: A built `keras.Model`, propagated, plain, spiking or one of the feedback models. It
@@ -84,11 +82,7 @@ def export_saved_model(model, path, input_signature=None, overwrite=False):
     if isinstance(model, feedback.FeedbackModel):
         model = model.model
     arguments = _arguments(model, input_signature)
-    output_names = _output_names(model)
-    layers = graph.all_layers(model)
-    if graph.has_graph(model) and any(isinstance(layer, ErrorModulation) for layer in layers):
-        model = strip(model)
-    serve = _trace(model, arguments, output_names)
+    serve = _trace(model, arguments)
     with _new_folder(path, overwrite) as folder:
         tf.saved_model.save(
             _used_by(serve, model),
@@ -154,8 +148,9 @@ def _arguments(model, input_signature):
         return tf.TensorSpec(shape, tensor.dtype, name)
 
     tensors = keras.tree.flatten(input_signature)
-    names = _names(input_signature, [graph.tensor_name(tensor) or "inputs" for tensor in tensors])
-    specs = [spec(tensor, _as_argument(name)) for tensor, name in zip(tensors, names)]
+    names = [graph.tensor_name(tensor) or "inputs" for tensor in tensors]
+    names = _names(input_signature, names, _as_argument)
+    specs = [spec(tensor, name) for tensor, name in zip(tensors, names)]
     return keras.tree.pack_sequence_as(list(input_signature), specs)
 
 
@@ -165,17 +160,13 @@ def _as_argument(name):
     return name if name[0].isalpha() else f"arg_{name}"
 
 
-def _output_names(model):
-    return [graph.tensor_name(tensor) for tensor in model.outputs] if graph.has_graph(model) else []
-
-
-def _names(structure, names):
+def _names(structure, names, form=str):
     """One name for each leaf: its keys where it is in a dict, else the one of `names`."""
     unique = []
     for (keys, _), name in zip(keras.tree.flatten_with_path(structure), names, strict=True):
         while keys and not isinstance(keys[0], str):
             keys = keys[1:]
-        name = base = "_".join(map(str, keys)) or name
+        name = base = form("_".join(map(str, keys)) or name)
         count = 0
         while name in unique:
             count += 1
@@ -184,8 +175,11 @@ def _names(structure, names):
     return unique
 
 
-def _trace(model, arguments, output_names):
+def _trace(model, arguments):
     """Returns the inference of a model as a function of named tensors to a dict of tensors."""
+    output_names = None
+    if graph.has_graph(model):
+        output_names = [graph.tensor_name(tensor) for tensor in model.outputs]
     specs = {spec.name: spec for spec in keras.tree.flatten(arguments)}
 
     @tf.function(autograph=False)
@@ -234,26 +228,36 @@ def _new_folder(path, overwrite):
 
 
 def _remove_custom_gradients(folder):
-    """Rewrites the graph in `folder` so that values go past the nodes of custom gradients."""
+    """Rewrites the graph in `folder` without custom gradients."""
     saved = saved_model_pb2.SavedModel.FromString((folder / _GRAPH).read_bytes())
-    changed = [
-        _bypass_custom_gradients(function)
-        for meta_graph in saved.meta_graphs
-        for function in meta_graph.graph_def.library.function
-    ]
-    if any(changed):
-        (folder / _GRAPH).write_bytes(saved.SerializeToString(deterministic=True))
-        # It is that of the graph before.
-        (folder / "fingerprint.pb").unlink(missing_ok=True)
+    (meta_graph,) = saved.meta_graphs
+    functions = meta_graph.graph_def.library.function
+    if not any([_bypass_custom_gradients(function) for function in functions]):
+        return
+    nodes = [meta_graph.graph_def.node, *(function.node_def for function in functions)]
+    used = {node.op for each in nodes for node in each}
+    known = meta_graph.meta_info_def.stripped_op_list.op
+    kept = [operation for operation in known if operation.name in used]
+    del known[:]
+    known.extend(kept)
+    (folder / _GRAPH).write_bytes(saved.SerializeToString(deterministic=True))
+    # It is that of the graph before.
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
 
 
 def _bypass_custom_gradients(function):
-    """Removes TensorFlow's mark of a custom gradient, an `IdentityN`, from a `FunctionDef`."""
+    """Removes custom gradients, and what they alone need, from a `FunctionDef`.
+
+    TensorFlow marks them by an `IdentityN` that takes what the gradient depends on: of an
+    `ErrorModulation` the factors are among it.
+    """
     marks = {
         node.name: list(node.input)
         for node in function.node_def
         if node.op == "IdentityN" and "_gradient_op_type" in node.attr
     }
+    if not marks:
+        return False
 
     def source(reference):
         name, _, place = reference.partition(":output:")
@@ -263,15 +267,17 @@ def _bypass_custom_gradients(function):
         node.input[:] = [source(reference) for reference in node.input]
     for name, reference in function.ret.items():
         function.ret[name] = source(reference)
-    waited_for = {reference for node in function.node_def for reference in node.input}
-    waited_for.update(f"^{name}" for name in function.control_ret.values())
-    kept = []
-    for node in function.node_def:
+    nodes = {node.name: node for node in function.node_def}
+    needed, pending = set(), [*function.ret.values(), *function.control_ret.values()]
+    while pending:
+        name = pending.pop().removeprefix("^").partition(":")[0]
+        if name in nodes and name not in needed:
+            needed.add(name)
+            pending.extend(nodes[name].input)
+    kept = [node for node in function.node_def if node.name in needed]
+    for node in kept:
         if node.name in marks:
-            if f"^{node.name}" not in waited_for:
-                continue
             del node.attr["_gradient_op_type"]
-        kept.append(node)
     del function.node_def[:]
     function.node_def.extend(kept)
-    return bool(marks)
+    return True

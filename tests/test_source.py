@@ -19,8 +19,7 @@ LAYERS = [
     ("version", "modulation", "graph"),
     ("grouping",),
     ("optimizers", "layers", "training"),
-    ("models",),
-    ("saving",),
+    ("models", "saving"),
     ("callbacks", "analysis"),
 ]
 # Where TensorFlow may be named: see the design of the package.
