@@ -57,9 +57,8 @@ def assert_resumes(folder, kinds):
 def test_resumed_training_is_the_uninterrupted_one(tmp_path):
     kinds = {
         "adam": ["weights"],
-        "dfa": ["checkpoint"],
-        "spiking": ["checkpoint", "backup"],
-        "propagated": ["model-checkpoint"],
+        "dfa": ["checkpoint", "keras"],
+        "spiking": ["backup"],
     }
     assert_resumes(tmp_path, kinds)
 
