@@ -148,6 +148,12 @@ def _arguments(model, input_signature):
         return tf.TensorSpec(shape, tensor.dtype, name)
 
     tensors = keras.tree.flatten(input_signature)
+    kinds = (keras.KerasTensor, keras.layers.InputSpec, tf.TensorSpec)
+    if not all(isinstance(tensor, kinds) and tensor.shape is not None for tensor in tensors):
+        raise TypeError(
+            "`input_signature` must be a `keras.Input`, `keras.InputSpec` or `tf.TensorSpec` with "
+            f"a shape, or a dict or list of them. Received: input_signature={input_signature!r}"
+        )
     names = [graph.tensor_name(tensor) or "inputs" for tensor in tensors]
     names = _names(input_signature, names, _as_argument)
     specs = [spec(tensor, name) for tensor, name in zip(tensors, names)]

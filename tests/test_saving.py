@@ -432,6 +432,20 @@ def test_input_signature(signature, name, tmp_path):
     np.testing.assert_allclose(output, model.predict(IMAGES, verbose=0), atol=1e-6)
 
 
+@pytest.mark.parametrize("signature", ["image", (None, 6), tf.TensorSpec(None), {"image": 6}])
+def test_wrong_input_signature(signature, tmp_path):
+    with pytest.raises(TypeError, match="`input_signature` must be"):
+        kg.export_saved_model(dense(), tmp_path / "1", input_signature=signature)
+
+
+def test_names_that_become_the_same_are_told_apart(tmp_path):
+    first, second = keras.Input((6,), name="a.b"), keras.Input((6,), name="a_b")
+    model = keras.Model([first, second], layers.Dense(2, name="y")(first - second))
+    run = served(kg.export_saved_model(model, tmp_path / "1"))
+    x = tf.constant(IMAGES)
+    np.testing.assert_allclose(run(a_b=2 * x, a_b_1=x)["y"], model([2 * x, x]), atol=1e-6)
+
+
 def test_sequential_built_by_a_call_and_a_model_that_was_loaded(tmp_path):
     model = keras.Sequential([layers.Dense(8, "relu"), layers.Dense(2, name="class")])
     model(IMAGES)

@@ -194,13 +194,13 @@ def _copy_adapted(layer, copy):
     """Copies what a preprocessing layer has learned by `adapt`, as Keras saves and loads it."""
     if isinstance(layer, keras.layers.Normalization):
         copy.finalize_state()
-        return
-    store = {}
-    layer.save_own_variables(store)
-    copy.load_own_variables(store)
-    with tempfile.TemporaryDirectory() as folder:
-        layer.save_assets(folder)
-        copy.load_assets(folder)
+    elif layer.get_vocabulary(include_special_tokens=False):
+        store = {}
+        layer.save_own_variables(store)
+        copy.load_own_variables(store)
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            copy.load_assets(folder)
 
 
 def _copy_layer(layer):

@@ -352,3 +352,21 @@ def test_adapted_preprocessing_is_copied(layer):
     copy = kg.propagate(model)
     np.testing.assert_array_equal(copy(data), expected)
     np.testing.assert_array_equal(kg.strip(copy)(data), expected)
+
+
+@pytest.mark.parametrize("make", [layers.StringLookup, layers.TextVectorization])
+def test_vocabulary_may_be_adapted_after_propagate(make):
+    model = keras.Sequential(
+        [
+            keras.Input((1,), dtype="string"),
+            make(),
+            layers.Embedding(5, 3),
+            layers.Dense(4, "relu"),
+            layers.Dense(2),
+        ]
+    )
+    copy = kg.propagate(model)
+    words = tf.constant([["a"], ["b"]])
+    for each in (model, copy):
+        each.layers[0].adapt(words)
+    np.testing.assert_array_equal(copy(words), model(words))
