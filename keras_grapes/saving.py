@@ -149,7 +149,7 @@ def _arguments(model, input_signature):
 
     tensors = keras.tree.flatten(input_signature)
     kinds = (keras.KerasTensor, keras.layers.InputSpec, tf.TensorSpec)
-    if not all(isinstance(tensor, kinds) and tensor.shape is not None for tensor in tensors):
+    if not all(isinstance(t, kinds) and tf.TensorShape(t.shape).rank is not None for t in tensors):
         raise TypeError(
             "`input_signature` must be a `keras.Input`, `keras.InputSpec` or `tf.TensorSpec` with "
             f"a shape, or a dict or list of them. Received: input_signature={input_signature!r}"
