@@ -16,6 +16,7 @@ from keras_grapes.layers import (
 from keras_grapes.models import propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
+from keras_grapes.saving import export_saved_model
 from keras_grapes.training import (
     DirectFeedbackAlignment,
     FeedbackAlignment,
@@ -39,6 +40,7 @@ __all__ = [
     "Surrogate",
     "__version__",
     "callbacks",
+    "export_saved_model",
     "graph",
     "grouping",
     "layers",

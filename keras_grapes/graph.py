@@ -61,6 +61,12 @@ def new_inputs(model):
     return keras.tree.map_structure(new_input, model.input)
 
 
+def tensor_name(tensor):
+    """Name of an input or output of a model: that of the layer it comes from."""
+    history = getattr(tensor, "_keras_history", None)
+    return tensor.name if history is None else history[0].name
+
+
 def output_calls(model):
     """Returns the `Call`s that produce a model's outputs, `None` where there is no graph.
 

@@ -3,6 +3,7 @@
 import numbers
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -108,6 +109,8 @@ class RateCoding(keras.layers.Layer):
         self.test_steps = test_steps
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        # `tf.train.Checkpoint` does not look into seed generators.
+        self._checkpointed = tf.train.Checkpoint(seed_state=self.seed_generator.state)
         self.built = True
 
     def call(self, inputs, training=False):

@@ -1,5 +1,6 @@
 """Models whose error is modulated on its way back: from a plain model and back again."""
 
+import tempfile
 import warnings
 
 import keras
@@ -174,7 +175,32 @@ def _clone(model, clone_function):
             continue  # A plain operation such as `x + y`.
         for variable, copied in zip(layer.variables, copy.variables, strict=True):
             copied.assign(variable)
+        for part, copied in zip(_preprocessing(layer), _preprocessing(copy), strict=True):
+            _copy_adapted(part, copied)
     return clone
+
+
+def _preprocessing(layer):
+    kinds = (
+        keras.layers.Normalization,
+        keras.layers.IntegerLookup,
+        keras.layers.StringLookup,
+        keras.layers.TextVectorization,
+    )
+    return [part for part in [layer, *graph.all_layers(layer)] if isinstance(part, kinds)]
+
+
+def _copy_adapted(layer, copy):
+    """Copies what a preprocessing layer has learned by `adapt`, as Keras saves and loads it."""
+    if isinstance(layer, keras.layers.Normalization):
+        copy.finalize_state()
+    elif layer.get_vocabulary(include_special_tokens=False):
+        store = {}
+        layer.save_own_variables(store)
+        copy.load_own_variables(store)
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            copy.load_assets(folder)
 
 
 def _copy_layer(layer):

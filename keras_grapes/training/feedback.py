@@ -59,6 +59,9 @@ class FeedbackModel(keras.Model, abc.ABC):
             )
             for block, value in zip(chain.hidden, feedback)
         ]
+        for place, kernel in enumerate(self._kernels):
+            # `tf.train.Checkpoint` follows attributes, not the lists of Keras.
+            setattr(self, f"_kernel_{place}", kernel)
         self.input_spec = keras.layers.InputSpec(shape=tuple(model.inputs[0].shape))
         # A first call, so that what cannot run is refused now, and `export` knows the shapes.
         self(keras.KerasTensor(model.inputs[0].shape, dtype=self._input_dtype))

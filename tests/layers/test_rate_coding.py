@@ -118,3 +118,12 @@ def test_integers_in_a_graph():
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_checkpoint_continues_the_draws(tmp_path):
+    x = np.full((2, 50), 0.5, "float32")
+    first, second = kg.RateCoding(4), kg.RateCoding(4)
+    first(x)
+    path = tf.train.Checkpoint(layer=first).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(layer=second).read(path).assert_consumed()
+    np.testing.assert_array_equal(first(x), second(x))

@@ -322,3 +322,51 @@ def test_bad_arguments_are_refused():
         kg.propagate(sequential(), select="a")
     with pytest.raises(TypeError, match="`modulation`"):
         kg.propagate(sequential(), modulation=2.0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Normalization(),
+        layers.Discretization(num_bins=3),
+        layers.IntegerLookup(output_mode="tf_idf", sparse=False),
+        layers.StringLookup(output_mode="one_hot"),
+        layers.StringLookup(vocabulary=["3", "7"], output_mode="one_hot"),
+        layers.TextVectorization(output_mode="count"),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_adapted_preprocessing_is_copied(layer):
+    data = np.array([[3], [3], [7], [11]])
+    if isinstance(layer, (layers.StringLookup, layers.TextVectorization)):
+        data = tf.strings.as_string(data)
+    elif not isinstance(layer, layers.IntegerLookup):
+        data = data.astype("float32")
+    if not getattr(layer, "input_vocabulary", None):
+        layer.adapt(data)
+    inputs = keras.Input((1,), dtype=data.dtype.name if tf.is_tensor(data) else str(data.dtype))
+    encoded = keras.Model(inputs, layer(inputs))
+    x = layers.Dense(5, "relu")(keras.ops.cast(encoded(inputs), "float32"))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    expected = model(data)
+    copy = kg.propagate(model)
+    np.testing.assert_array_equal(copy(data), expected)
+    np.testing.assert_array_equal(kg.strip(copy)(data), expected)
+
+
+@pytest.mark.parametrize("make", [layers.StringLookup, layers.TextVectorization])
+def test_vocabulary_may_be_adapted_after_propagate(make):
+    model = keras.Sequential(
+        [
+            keras.Input((1,), dtype="string"),
+            make(),
+            layers.Embedding(5, 3),
+            layers.Dense(4, "relu"),
+            layers.Dense(2),
+        ]
+    )
+    copy = kg.propagate(model)
+    words = tf.constant([["a"], ["b"]])
+    for each in (model, copy):
+        each.layers[0].adapt(words)
+    np.testing.assert_array_equal(copy(words), model(words))

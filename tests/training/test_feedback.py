@@ -577,6 +577,14 @@ def test_wrong_seed(rule_class, seed):
         rule_class(dense(), seed=seed)
 
 
+def test_checkpoint_holds_the_feedback_kernels(rule_class, tmp_path):
+    saved, restored = (rule_class(dense(), seed=seed) for seed in (0, 1))
+    path = tf.train.Checkpoint(model=saved).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=restored).read(path).assert_consumed()
+    for a, b in zip(saved.feedback_kernels, restored.feedback_kernels, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_exported_it_serves_the_same(rule_class, tmp_path):
     model = dense()
     rule = compiled(rule_class(model, modulation=True))
