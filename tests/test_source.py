@@ -23,8 +23,9 @@ LAYERS = [
     ("analysis",),
     ("callbacks",),
 ]
-# Where TensorFlow may be named: see the design of the package.
-TENSORFLOW_IN = {"optimizers", "layers", "training", "saving"}
+# Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
+# histograms for TensorBoard.
+TENSORFLOW_IN = {"optimizers", "layers", "training", "saving", "callbacks"}
 
 
 def imports(path):
