@@ -19,7 +19,7 @@ LAYERS = [
     ("version", "modulation", "graph"),
     ("grouping",),
     ("optimizers", "layers", "training"),
-    ("models", "saving"),
+    ("models", "saving", "hardware"),
     ("analysis",),
     ("callbacks",),
 ]
