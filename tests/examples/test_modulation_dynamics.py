@@ -18,7 +18,8 @@ def test_draws_both_panels(method, status, tmp_path, capsys, monkeypatch):
     options = options_for("--epochs", "2", "--output", str(tmp_path), "--method", method)
     modulation_dynamics.show(data.load("digits").flattened(), options)
     summary, _, table = capsys.readouterr().out.partition("Modulation factors:")
-    assert sum(status in line for line in summary.splitlines()) == 3
+    hidden = [line for line in summary.splitlines() if line.startswith("hidden_")]
+    assert [status in line for line in hidden] == [True] * 3
     rows = [line.split() for line in table.splitlines() if line.startswith("hidden_")]
     assert [row[0] for row in rows] == ["hidden_1", "hidden_2", "hidden_3"]
     for row in rows:
