@@ -33,8 +33,8 @@ def whole_numbers(axis):
 
 
 def sequence_style(number, count):
-    """Keyword arguments of the line of a layer, from light to dark in the order of the layers."""
+    """Keyword arguments of the line of a layer, from dark to light in the order of the layers."""
     from matplotlib import colormaps
 
-    color = colormaps["viridis_r"](0.1 + 0.9 * number / max(count - 1, 1))
+    color = colormaps["viridis"](0.85 * number / max(count - 1, 1))
     return {"color": color, "linestyle": STYLES[number % len(STYLES)][0]}

@@ -1,5 +1,6 @@
 """The plateau equation: how high and how fast a network learns."""
 
+import numbers
 import typing
 
 import numpy as np
@@ -88,6 +89,9 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
     below 1. Read it together with the maximum: a network that never leaves chance is on its plateau
     from the start too.
 
+    A fitted maximum may lie above 1 where the curve ends long before its plateau; its standard
+    error then is large. An observed one cannot.
+
     With `chance` and `max_accuracy="observed"` the numbers are those that the paper's first author
     computes in her published notebook: chance stands at epoch 0, and the maximum is the largest
     accuracy seen. At epoch 0 the equation is 0 whatever its parameters, so that the point says
@@ -96,8 +100,8 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
 
     Args:
         accuracy: List or array of the accuracies after every epoch, the first epoch's first,
-            between 0 and 1. A curve that Keras's `fit` returns, such as
-            `history.history["val_accuracy"]`.
+            between 0 and 1, such as `history.history["val_accuracy"]` of what Keras's `fit`
+            returns.
         chance: Float, the accuracy before the first epoch, such as 0.1 for ten classes. Defaults
             to `None`, no point at epoch 0.
         max_accuracy: String, `"fit"` to fit the maximum too, or `"observed"` to take the largest
@@ -128,9 +132,15 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
         raise ValueError(
             f"`max_accuracy` must be one of {MAX_ACCURACY}. Received: max_accuracy={max_accuracy!r}"
         )
-    curve = _check_curve(accuracy, "accuracy")
+    if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 1:
+        raise ValueError(f"`epochs` must be a positive int. Received: epochs={epochs!r}")
+    curve = _check_curve(accuracy)
     if chance is not None:
-        curve = np.concatenate([_check_curve([chance], "chance"), curve])
+        if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
+            raise ValueError(
+                f"`chance` must be a number between 0 and 1. Received: chance={chance!r}"
+            )
+        curve = np.concatenate([[chance], curve])
     first = 1 if chance is None else 0
     curve = curve[:epochs]
     largest = curve.max(initial=0)
@@ -197,26 +207,26 @@ def _least_squares(curve, maximum):
     return [maximum, *fitted], [0.0, *np.sqrt(np.diag(covariance))]
 
 
-def _check_curve(values, name):
+def _check_curve(accuracy):
     try:
-        curve = np.asarray(values, "float64")
+        curve = np.asarray(accuracy, "float64")
     except (TypeError, ValueError):
         curve = np.empty(())
     if curve.ndim != 1:
         raise ValueError(
-            f"`{name}` must hold numbers in one dimension, one an epoch. Received: {name}="
-            f"{values!r}"
+            "`accuracy` must hold numbers in one dimension, one an epoch. Received: accuracy="
+            f"{accuracy!r}"
         )
     if not np.isfinite(curve).all():
         epoch = int(np.argmin(np.isfinite(curve))) + 1
         raise ValueError(
-            f"`{name}` must be finite. Received: {curve[epoch - 1]} at epoch {epoch}. Fit the "
+            f"`accuracy` must be finite. Received: {curve[epoch - 1]} at epoch {epoch}. Fit the "
             "epochs before it."
         )
     if ((curve < 0) | (curve > 1)).any():
         worst = curve[np.argmax(np.abs(curve - 0.5))]
         raise ValueError(
-            f"`{name}` must be between 0 and 1. Received: {worst:g}. Divide percent by 100."
+            f"`accuracy` must be between 0 and 1. Received: {worst:g}. Divide percent by 100."
         )
     return curve
 

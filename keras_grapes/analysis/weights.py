@@ -95,7 +95,8 @@ def plot(models, bins=101):
 
     Raises:
         TypeError: If `models` is not a dict of `keras.Model`s.
-        ValueError: If it is empty, or a model is not built or has no kernels.
+        ValueError: If it is empty, or a model is not built, has no kernels, or has weights that
+            are not finite.
 
     Example:
 
@@ -112,6 +113,13 @@ def plot(models, bins=101):
     if not models:
         raise ValueError("`models` must have one model at least. Received: none")
     weights = {name: _weights(model) for name, model in models.items()}
+    for name, layers in weights.items():
+        for layer, values in layers.items():
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"The weights must be finite. Received: model '{name}' with nan or inf in "
+                    f"layer '{layer}'. Its training has diverged."
+                )
     largest = max(np.abs(values).max() for layers in weights.values() for values in layers.values())
     edges = (
         np.linspace(-largest, largest, bins + 1) if largest > 0 else np.linspace(-1, 1, bins + 1)

@@ -38,7 +38,7 @@ class ModulationHistory(keras.callbacks.Callback):
             of each layer's factors is written there, as `modulation/{layer}`. Defaults to `None`,
             no histograms.
         log: Tuple of the statistics to add to the logs, of `"mean"`, `"std"`, `"min"`, `"max"`
-            and `"at_floor"`. Defaults to all of them.
+            and `"at_floor"`. Defaults to all of them; `()` keeps the lines that `fit` prints short.
 
     Attributes:
         records: Array of the epochs or batches after which was recorded, counted from the first
@@ -51,8 +51,8 @@ class ModulationHistory(keras.callbacks.Callback):
     Raises:
         ImportError: If `histogram` is given where TensorBoard is not installed.
         TypeError: If `histogram` is not a path.
-        ValueError: If another argument is not one of the values above; or by `fit`, if nothing
-            in the model is modulated.
+        ValueError: If another argument is not one of the values above; or by `fit`, if the model
+            is not built, or nothing in it is modulated.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2), Fig. 3.
@@ -96,6 +96,8 @@ class ModulationHistory(keras.callbacks.Callback):
         self.log = log
         self._observed = None
         self._writer = None
+        self._groups = {}
+        self._first_batch = 0
         self._begin()
 
     def _begin(self):
@@ -117,6 +119,12 @@ class ModulationHistory(keras.callbacks.Callback):
         }
 
     def on_train_begin(self, logs=None):
+        if not self.model.built or not self.model.weights:
+            raise ValueError(
+                "`ModulationHistory` records the factors before the first step, and model "
+                f"'{self.model.name}' has no weights yet. Give it a `keras.Input`, call "
+                "`model.build(input_shape)` or call it on data first."
+            )
         modulated = [nodes for nodes in factors.node_groups(self.model) if nodes.is_modulated]
         if not modulated:
             raise ValueError(
@@ -224,6 +232,7 @@ class ModulationHistory(keras.callbacks.Callback):
             )
         axes.set_xlabel({"epoch": "epoch", "batch": "batches"}[self.unit])
         axes.set_ylabel("modulation factor, mean ± standard deviation")
+        axes.margins(x=0)
         figures.whole_numbers(axes.xaxis)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
 
@@ -254,4 +263,4 @@ def _at_floor(nodes):
     """Share of the nodes whose factor is the lower bound, ahead of the controls' means."""
     plain = dataclasses.replace(nodes.modulation, granularity="node", unit_mean=False)
     values = keras.ops.convert_to_numpy(nodes.factor_by(plain))
-    return np.mean(values <= np.float32(plain.bounds[0]))
+    return np.mean(np.isclose(values, plain.bounds[0], rtol=1e-6, atol=0))

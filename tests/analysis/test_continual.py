@@ -48,6 +48,11 @@ def test_forgetting_counts_from_the_best_seen_and_backward_transfer_from_the_tra
     assert continual.backward_transfer(better_later) == pytest.approx(0.1 / 2)
 
 
+def test_the_measures_stand_in_the_package_too():
+    assert kg.analysis.forgetting is continual.forgetting
+    assert kg.analysis.average_accuracy is continual.average_accuracy
+
+
 def test_one_task_alone():
     assert continual.average_accuracy([[0.5]]) == 0.5
     assert np.isnan(continual.past_accuracy([[0.5]])).all()

@@ -109,8 +109,12 @@ def test_what_cannot_be_fitted_is_refused(values, message):
 def test_other_arguments_are_checked():
     with pytest.raises(ValueError, match="`max_accuracy` must be one of"):
         kg.analysis.fit_plateau([0.1, 0.2, 0.3], max_accuracy=0.9)
-    with pytest.raises(ValueError, match="`chance` must be between 0 and 1"):
-        kg.analysis.fit_plateau([0.1, 0.2, 0.3], chance=10)
+    for chance in (10, "a", float("nan")):
+        with pytest.raises(ValueError, match="`chance` must be a number between 0 and 1"):
+            kg.analysis.fit_plateau([0.1, 0.2, 0.3], chance=chance)
+    for epochs in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="`epochs` must be a positive int"):
+            kg.analysis.fit_plateau([0.1, 0.2, 0.3], epochs=epochs)
     with pytest.raises(ValueError, match="needs 2 epochs at least"):
         kg.analysis.fit_plateau([0.5], chance=0.1, max_accuracy="observed")
 

@@ -78,3 +78,7 @@ def test_bad_use():
         weights.plot(network())
     with pytest.raises(ValueError, match="one model at least"):
         weights.plot({})
+    diverged = network()
+    diverged.layers[0].kernel.assign(np.full((300, 200), np.nan))
+    with pytest.raises(ValueError, match="inf in layer 'hidden'"):
+        weights.plot({"diverged": diverged})

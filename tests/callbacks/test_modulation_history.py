@@ -249,6 +249,12 @@ def test_bad_use():
             fit(model, kg.callbacks.ModulationHistory())
 
 
+def test_a_model_that_is_not_built_is_refused():
+    unbuilt = keras.Sequential([layers.Dense(4), layers.Dense(3, "softmax")])
+    with pytest.raises(ValueError, match="has no weights yet"):
+        fit(unbuilt, kg.callbacks.ModulationHistory(), optimizer=kg.Grapes("sgd"))
+
+
 def test_a_frozen_layer_is_not_in_the_record_of_the_optimizer():
     model = network()
     model.get_layer("h1").trainable = False

@@ -107,6 +107,14 @@ def test_states_and_seeds_are_put_back():
         np.testing.assert_array_equal(plain, observed)
 
 
+def test_a_model_that_is_built_by_its_first_call():
+    model = keras.Sequential([keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    tracker = kg.callbacks.TaskAccuracy(TASKS)
+    model.fit(*TASKS[0], verbose=0, callbacks=[tracker])
+    np.testing.assert_allclose(tracker.accuracy, [accuracies(model)], rtol=1e-6)
+
+
 def test_plot():
     pytest.importorskip("matplotlib").use("agg")
     tracker = kg.callbacks.TaskAccuracy(TASKS)
