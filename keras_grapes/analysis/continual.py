@@ -272,9 +272,7 @@ def plot_tasks(matrices, names=None):
             panel[method] = curve
 
     columns = min(len(lines), 4)
-    grid = figures.new_axes(
-        -(-len(lines) // columns), columns, size=(2.8, 2.6), sharex=True, sharey=True
-    )
+    grid = figures.new_axes(-(-len(lines) // columns), columns, size=(2.8, 2.6), sharey=True)
     for place, (axes, (title, panel)) in enumerate(zip(grid.flat, lines.items())):
         for number, (method, curve) in enumerate(panel.items()):
             axes.plot(range(1, rows + 1), curve, label=method, **figures.style(number))
