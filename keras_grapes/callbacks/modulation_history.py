@@ -228,7 +228,7 @@ class ModulationHistory(keras.callbacks.Callback):
             style = figures.sequence_style(number, len(history))
             axes.plot(self.records, mean, label=name, **style)
             axes.fill_between(
-                self.records, mean - std, mean + std, color=style["color"], alpha=0.12, linewidth=0
+                self.records, mean - std, mean + std, color=style["color"], alpha=0.07, linewidth=0
             )
         axes.set_xlabel({"epoch": "epoch", "batch": "batches"}[self.unit])
         axes.set_ylabel("modulation factor, mean ± standard deviation")
