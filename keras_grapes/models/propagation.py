@@ -174,6 +174,8 @@ def _clone(model, clone_function):
             continue  # A plain operation such as `x + y`.
         for variable, copied in zip(layer.variables, copy.variables, strict=True):
             copied.assign(variable)
+            # Of some layers (ConvLSTM2D) and of parts of a layer no config tells it.
+            copied.trainable = variable.trainable
     return clone
 
 

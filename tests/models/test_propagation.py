@@ -216,6 +216,27 @@ def test_frozen_layers_stay_frozen():
     assert len(kg.strip(copy).trainable_weights) == len(model.trainable_weights)
 
 
+@pytest.mark.parametrize("function", [kg.propagate, kg.strip])
+@pytest.mark.filterwarnings("ignore:`propagate`")
+def test_what_keras_thaws_in_a_copy_stays_frozen(function):
+    model = keras.Sequential(
+        [
+            keras.Input((3, 4, 4, 2)),
+            layers.ConvLSTM2D(2, 2),
+            layers.Reshape((3, 6)),
+            layers.Bidirectional(layers.LSTM(2)),
+            layers.Dense(2),
+        ]
+    )
+    model.layers[0].trainable = False
+    model.layers[2].backward_layer.trainable = False
+    copy = function(model)
+    assert [v.shape for v in copy.trainable_variables] == [
+        v.shape for v in model.trainable_variables
+    ]
+    assert len(copy.trainable_variables) == 5
+
+
 def test_dropout_goes_on_as_in_the_model():
     model = sequential()
     x = inputs_of(model)
