@@ -52,9 +52,9 @@ class Case:
         self.made = builder.made
         assume(self.model.trainable_variables)
         random = np.random.default_rng(0)
-        for weight in self.model.weights:
-            if not weight.name.startswith(("moving", "gamma")):
-                weight.assign(random.normal(size=weight.shape))
+        for place, layer in enumerate(layer for layer in self.made if nodes_of(layer)):
+            scale = description["scale"] if place % 2 else 1.0
+            layer.set_weights([scale * random.normal(size=w.shape) for w in layer.get_weights()])
         shape = (EXAMPLES, *self.model.inputs[0].shape[1:])
         if description["source"] == TOKENS:
             self.x = random.integers(0, VOCABULARY, shape)
@@ -70,6 +70,13 @@ class Case:
             if name not in self.output and nodes.output_group is not None
         }
         self.refused = set(self.nodes) - self.output - self.wrapped
+
+    @property
+    def modulation(self):
+        return kg.Modulation(**self.description["modulation"])
+
+    def factor(self, group):
+        return factor(group, self.description["modulation"])
 
     def is_hidden(self, name, place):
         return name not in self.output or not self.nodes[name].feeds_output[place]
@@ -92,7 +99,7 @@ class Case:
     def propagated_gradients(self):
         """Gradients of a model built anew with the factors put in by hand."""
         factors = {
-            name: factor(self.nodes[name].groups[self.nodes[name].output_group])
+            name: self.factor(self.nodes[name].groups[self.nodes[name].output_group])
             for name in self.wrapped
         }
 
@@ -121,7 +128,7 @@ class Case:
         for name, nodes in self.nodes.items():
             for place, group in enumerate(nodes.groups):
                 if self.is_hidden(name, place):
-                    factors = factor(group)
+                    factors = self.factor(group)
                     for kernel, axes in group:
                         rates[id(kernel)] = over_kernel(factors, kernel, axes)
         return [
@@ -193,7 +200,7 @@ def assert_explained(text, case, modulated, word):
 def check_propagation(case):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        propagated = kg.propagate(case.model)
+        propagated = kg.propagate(case.model, case.modulation)
     told = "\n".join(str(warning.message) for warning in caught)
     assert set(re.findall(r"cannot wrap layer '(\w+)'", told)) == case.refused
     assert wrappers(propagated) == case.wrapped
@@ -220,9 +227,8 @@ def check_propagation(case):
 
 def check_optimizer(case):
     expected = case.step()
-    # A copy, as saved and loaded before its first step.
     model = case.model
-    model.compile(kg.Grapes(keras.optimizers.SGD(RATE), model=model), "mse")
+    model.compile(kg.Grapes(keras.optimizers.SGD(RATE), model, case.modulation), "mse")
     trainable = {id(v) for v in model.trainable_variables}
     assert_explained(
         kg.summary(model),
