@@ -43,7 +43,8 @@ def grapes():
             layers.Dense(4, "softmax"),
         ]
     )
-    return model, kg.Grapes(keras.optimizers.AdamW(0.01), model=model)
+    inner = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.01, use_ema=True)
+    return model, kg.Grapes(inner, model=model)
 
 
 def propagated():
