@@ -237,6 +237,29 @@ def test_what_keras_thaws_in_a_copy_stays_frozen(function):
     assert len(copy.trainable_variables) == 5
 
 
+def test_models_nested_to_any_depth():
+    model = inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="deepest")])
+    shared = layers.Dense(4, name="shared")
+    for _ in range(3):
+        x = keras.Input((4,))
+        model = keras.Model(x, shared(model(x)))
+    model = keras.Sequential([model, layers.Dense(2)])
+    propagated = kg.propagate(model)
+    wrapped = {
+        layer.name: layer
+        for layer in propagated._flatten_layers()
+        if isinstance(layer, kg.ErrorModulation)
+    }
+    assert set(wrapped) == {"deepest", "shared"}
+    assert len(propagated.weights) == len(model.weights)
+    assert inner.layers[0].kernel is not wrapped["deepest"].layer.kernel
+    x = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(propagated(x), model(x))
+    stripped = kg.strip(propagated)
+    assert not any(isinstance(s, kg.ErrorModulation) for s in stripped._flatten_layers())
+    assert len(stripped.weights) == len(model.weights)
+
+
 def test_dropout_goes_on_as_in_the_model():
     model = sequential()
     x = inputs_of(model)
