@@ -290,7 +290,7 @@ LAYERS = {
 def steps(draw, kind, depth, longest=3):
     """A list of steps from data of `kind`; returns it with the kind of data behind it."""
     drawn = []
-    for _ in range(draw(st.integers(1, longest))):
+    for _ in range(draw(st.integers((longest + 1) // 2, longest))):
         choices = ["layer"] * 4 + ["anywhere"]
         if depth:
             choices += ["nested", "residual", "concatenate", "shared"]
@@ -326,7 +326,7 @@ def architectures(draw):
     """
     source = draw(st.sampled_from([TOKENS, VECTOR, SEQUENCE, IMAGE, VOLUME]))
     kind = SEQUENCE if source == TOKENS else source
-    trunk, kind = draw(steps(kind, depth=2, longest=4))
+    trunk, kind = draw(steps(kind, depth=2, longest=5))
     heads = draw(st.sampled_from(["none", "one", "two", "tap"]))
     return {
         "source": source,
