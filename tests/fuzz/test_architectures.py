@@ -266,14 +266,14 @@ SETTINGS = {
 }
 
 
-@settings(max_examples=10, **SETTINGS)
+@settings(max_examples=5, **SETTINGS)
 @given(architectures())
 def test_a_few_random_architectures(description):
     check(description)
 
 
 @pytest.mark.slow
-@settings(max_examples=400, **SETTINGS)
+@settings(max_examples=300, **SETTINGS)
 @given(architectures())
 def test_many_random_architectures(description):
     check(description)
