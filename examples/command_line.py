@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             type=_folder,
             default=folder,
             metavar="FOLDER",
-            help=f"folder of the pictures, default: {folder}",
+            help=f"folder of the results, default: {folder}",
         )
 
     def parse_run(self, arguments=None):

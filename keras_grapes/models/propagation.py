@@ -150,12 +150,19 @@ def _check_copyable(model, name):
 
 
 def _clone(model, clone_function):
-    copies = []
+    copies = {}
 
     def clone_and_remember(layer):
-        copy = clone_function(layer)
-        copies.append((layer, copy))
-        return copy
+        if id(layer) not in copies:
+            if graph.has_graph(layer):
+                # Keras 3.9 opens a model in a model, but not one in that.
+                copy = keras.models.clone_model(
+                    layer, clone_function=clone_and_remember, recursive=True
+                )
+            else:
+                copy = clone_function(layer)
+            copies[id(layer)] = (layer, copy)
+        return copies[id(layer)][1]
 
     clone = keras.models.clone_model(
         model,
@@ -170,11 +177,13 @@ def _clone(model, clone_function):
             "layers with `keras_grapes.ErrorModulation` where you create them."
         )
     # All variables: with the seeds of dropout too, the copy behaves as the model does.
-    for layer, copy in copies:
+    for layer, copy in copies.values():
         if not isinstance(layer, keras.layers.Layer):
             continue  # A plain operation such as `x + y`.
         for variable, copied in zip(layer.variables, copy.variables, strict=True):
             copied.assign(variable)
+            # Of some layers (ConvLSTM2D) and of parts of a layer no config tells it.
+            copied.trainable = variable.trainable
         for part, copied in zip(_preprocessing(layer), _preprocessing(copy), strict=True):
             _copy_adapted(part, copied)
     return clone

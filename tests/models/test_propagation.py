@@ -216,6 +216,50 @@ def test_frozen_layers_stay_frozen():
     assert len(kg.strip(copy).trainable_weights) == len(model.trainable_weights)
 
 
+@pytest.mark.parametrize("function", [kg.propagate, kg.strip])
+@pytest.mark.filterwarnings("ignore:`propagate`")
+def test_what_keras_thaws_in_a_copy_stays_frozen(function):
+    model = keras.Sequential(
+        [
+            keras.Input((3, 4, 4, 2)),
+            layers.ConvLSTM2D(2, 2),
+            layers.Reshape((3, 6)),
+            layers.Bidirectional(layers.LSTM(2)),
+            layers.Dense(2),
+        ]
+    )
+    model.layers[0].trainable = False
+    model.layers[2].backward_layer.trainable = False
+    copy = function(model)
+    assert [v.shape for v in copy.trainable_variables] == [
+        v.shape for v in model.trainable_variables
+    ]
+    assert len(copy.trainable_variables) == 5
+
+
+def test_models_nested_to_any_depth():
+    model = inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="deepest")])
+    shared = layers.Dense(4, name="shared")
+    for _ in range(3):
+        x = keras.Input((4,))
+        model = keras.Model(x, shared(model(x)))
+    model = keras.Sequential([model, layers.Dense(2)])
+    propagated = kg.propagate(model)
+    wrapped = {
+        layer.name: layer
+        for layer in propagated._flatten_layers()
+        if isinstance(layer, kg.ErrorModulation)
+    }
+    assert set(wrapped) == {"deepest", "shared"}
+    assert len(propagated.weights) == len(model.weights)
+    assert inner.layers[0].kernel is not wrapped["deepest"].layer.kernel
+    x = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(propagated(x), model(x))
+    stripped = kg.strip(propagated)
+    assert not any(isinstance(s, kg.ErrorModulation) for s in stripped._flatten_layers())
+    assert len(stripped.weights) == len(model.weights)
+
+
 def test_dropout_goes_on_as_in_the_model():
     model = sequential()
     x = inputs_of(model)

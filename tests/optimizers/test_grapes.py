@@ -345,6 +345,37 @@ def test_what_belongs_to_the_inner_optimizer_stays_unmodulated():
     np.testing.assert_allclose(variables[0], average)
 
 
+@pytest.mark.parametrize(
+    "clipping", [{"clipnorm": 0.5}, {"global_clipnorm": 0.5}, {"clipvalue": 0.1}]
+)
+def test_gradients_are_clipped_before_they_are_modulated(clipping):
+    plain, gradients = random_variables()
+    modulated, _ = random_variables()
+    before = plain[0].numpy()
+    optimizers.SGD(0.1, **clipping).apply(gradients, plain)
+    kg.Grapes(optimizers.SGD(0.1, **clipping)).apply(gradients, modulated)
+    plain_step = plain[0].numpy() - before
+    assert np.abs(plain_step).max() < 0.1 * np.abs(gradients[0]).max()
+    step = modulated[0].numpy() - before
+    np.testing.assert_allclose(
+        step, plain_step * reference.dense_factor(before), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_weights_are_overwritten_by_their_moving_average():
+    variables, gradients = random_variables()
+    before = variables[0].numpy()
+    grapes = kg.Grapes(
+        optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=2)
+    )
+    first = before - 0.1 * reference.dense_factor(before) * gradients[0].numpy()
+    grapes.apply(gradients, variables)
+    np.testing.assert_allclose(variables[0], first, rtol=1e-5, atol=1e-6)
+    grapes.apply(gradients, variables)
+    second = first - 0.1 * reference.dense_factor(first) * gradients[0].numpy()
+    np.testing.assert_allclose(variables[0], 0.75 * first + 0.25 * second, rtol=1e-5, atol=1e-6)
+
+
 def test_exclusion_from_weight_decay_reaches_the_inner_optimizer():
     variables, _ = random_variables()
     before = values(variables)
@@ -387,6 +418,27 @@ def test_learning_rate_is_the_inner_optimizers():
     assert restored.inner_optimizer._learning_rate.get_config() == schedule.get_config()
 
 
+def test_learning_rate_of_a_function():
+    rates = iter([0.5, 0.25])
+    variables, gradients = random_variables()
+    grapes = kg.Grapes(optimizers.SGD(lambda: next(rates)))
+    for rate in (0.5, 0.25):
+        before = variables[0].numpy()
+        grapes.apply(gradients, variables)
+        expected = rate * reference.dense_factor(before) * gradients[0].numpy()
+        np.testing.assert_allclose(before - variables[0].numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_the_optimizer_are_set():
+    source, target = (compiled(kg.Grapes(optimizers.Adam(0.01))) for _ in range(2))
+    fit(source)
+    target.optimizer.build(target.trainable_variables)
+    target.optimizer.set_weights(values(source.optimizer.variables))
+    assert_equal(
+        values(target.optimizer.inner_optimizer.variables), values(source.optimizer.variables)
+    )
+
+
 def test_learning_rate_and_averaging_callbacks():
     model = compiled(kg.Grapes(optimizers.SGD(0.1, use_ema=True)))
     fit(
@@ -424,6 +476,32 @@ def test_loss_scale_factor_is_handed_down():
     grapes.loss_scale_factor = None
     assert grapes.inner_optimizer.loss_scale_factor is None
     assert float(grapes.scale_loss(1.0)) == 1.0
+
+
+def test_loss_is_scaled_once_within_a_loss_scale_optimizer():
+    variables, gradients = random_variables()
+    before = variables[0].numpy()
+    grapes = kg.Grapes(optimizers.SGD(0.1, loss_scale_factor=128.0))
+    scaling = optimizers.LossScaleOptimizer(grapes, initial_scale=64.0)
+    assert float(scaling.scale_loss(1.0)) == 64.0
+    scaling.apply([64.0 * gradient for gradient in gradients], variables)
+    expected = 0.1 * reference.dense_factor(before) * gradients[0].numpy()
+    np.testing.assert_allclose(before - variables[0].numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_variables_that_keras_overwrites_are_not_stepped():
+    variables, gradients = random_variables()
+    variables[0].overwrite_with_gradient = True
+    kg.Grapes(optimizers.SGD(0.1)).apply(gradients, variables)
+    np.testing.assert_array_equal(variables[0], gradients[0])
+
+
+def test_variables_that_came_later_are_refused_as_by_any_optimizer():
+    variables, gradients = random_variables()
+    grapes = kg.Grapes(optimizers.SGD(0.1))
+    grapes.apply(gradients[:2], variables[:2])
+    with pytest.raises(ValueError, match="Unknown variable"):
+        grapes.apply(gradients, variables)
 
 
 def test_inside_a_multi_optimizer():
