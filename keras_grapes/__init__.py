@@ -1,6 +1,15 @@
 """GRAPES for Keras: modulate the error of each node by the strength of its incoming weights."""
 
-from keras_grapes import callbacks, graph, grouping, layers, models, optimizers, training
+from keras_grapes import (
+    analysis,
+    callbacks,
+    graph,
+    grouping,
+    layers,
+    models,
+    optimizers,
+    training,
+)
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import (
     SNU,
@@ -38,6 +47,7 @@ __all__ = [
     "SSNUCell",
     "Surrogate",
     "__version__",
+    "analysis",
     "callbacks",
     "graph",
     "grouping",

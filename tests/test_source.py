@@ -20,7 +20,8 @@ LAYERS = [
     ("grouping",),
     ("optimizers", "layers", "training"),
     ("models", "saving"),
-    ("callbacks", "analysis"),
+    ("analysis",),
+    ("callbacks",),
 ]
 # Where TensorFlow may be named: see the design of the package.
 TENSORFLOW_IN = {"optimizers", "layers", "training", "saving"}
