@@ -3,10 +3,12 @@
 import statistics
 import textwrap
 
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+viridis = colormaps["viridis"]
 # Okabe and Ito's colours; markers and dashes tell the arms apart in grey as well.
 LOOKS = {
     "plain": {"color": "#000000", "marker": "o", "linestyle": ":"},
@@ -37,7 +39,7 @@ def band(axes, x, columns, label, look):
     Args:
         axes: Matplotlib axes.
         x: List of numbers.
-        columns: List of lists, for each `x` the values of all runs, in percent.
+        columns: List of lists, for each `x` the values of all runs.
         label: String.
         look: Dict, a value of `LOOKS`.
     """
@@ -61,10 +63,32 @@ def learning_curve(axes, outcome, label, look):
     band(axes, range(1, longest + 1), columns, label, look)
 
 
+def plateau_fit(axes, outcome, look):
+    """Draws the plateau equation fitted to each run, thin."""
+    import numpy as np
+
+    from keras_grapes.analysis import fit_plateau, plateau
+
+    for curve in outcome.curves:
+        epochs = np.linspace(0.2, len(curve), 100)
+        try:
+            fit = fit_plateau(curve, max_accuracy="observed")
+        except ValueError:  # Too short, or it has not learned.
+            continue
+        axes.plot(epochs, 100 * plateau(epochs, *fit), color=look["color"], linewidth=0.5)
+
+
+def shade(number, count):
+    """The look of one of several of a kind: from dark to light, dashes taking turns."""
+    dashes = ("-", "--", "-.", ":")
+    return {"color": viridis(0.9 * number / max(1, count - 1)), "linestyle": dashes[number % 4]}
+
+
 def over(axes, outcomes, x_of, metric, label, look):
     """Draws the metric of outcomes over one of their settings."""
+    outcomes = [outcome for outcome in outcomes if outcome.values(metric)]
     if outcomes:
-        columns = [[100 * v for v in outcome.values(metric)] for outcome in outcomes]
+        columns = [outcome.values(metric) for outcome in outcomes]
         band(axes, [x_of(o.settings) for o in outcomes], columns, label, look)
 
 

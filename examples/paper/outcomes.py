@@ -5,10 +5,15 @@ import statistics
 
 from examples.paper.settings import ARMS
 
-# How the paper takes a number from a curve of test accuracies.
+# What the paper reads from a run.
 METRICS = {
-    "final": "mean test accuracy of the last tenth of the epochs, ten at most",
-    "best": "test accuracy of the best epoch",
+    "final": "mean test accuracy of the last tenth of the epochs, ten at most, in percent",
+    "best": "test accuracy of the best epoch, in percent",
+    "slowness": "epochs to half of the largest test accuracy, by the plateau equation",
+    "average": "test accuracy on all tasks after the last of them, in percent",
+    "past": "test accuracy on the earlier tasks after the last task, in percent",
+    "future": "test accuracy on the task to come, mean over the tasks, in percent",
+    "forgetting": "loss of accuracy on the earlier tasks since their best, in percent",
 }
 
 
@@ -35,11 +40,47 @@ class Outcome:
         return sum(r["diverged"] for r in self.records)
 
     def values(self, metric):
-        """A list with one number per run, by a key of `METRICS`."""
+        """A list with one number per run that has it, by a key of `METRICS`."""
+        found = [self._value(record, metric) for record in self.records]
+        return [value for value in found if value is not None]
+
+    def _value(self, record, metric):
+        curve = record["epochs"]["test_accuracy"]
         if metric == "best":
-            return [max(curve) for curve in self.curves]
-        last = max(1, min(10, self.settings.epochs // 10))
-        return [statistics.fmean(curve[-last:]) for curve in self.curves]
+            return 100 * max(curve)
+        if metric == "final":
+            last = max(1, min(10, self.settings.epochs // 10))
+            return 100 * statistics.fmean(curve[-last:])
+        if metric == "slowness":
+            return _slowness(curve)
+        matrix = self.task_matrix(record)
+        return None if matrix is None else 100 * _of_tasks(matrix, metric)
+
+    def task_matrix(self, record):
+        """Accuracies on every task (columns) after each task (rows); `None` if it broke off."""
+        rows = record["tasks"][self.settings.epochs - 1 :: self.settings.epochs]
+        return rows if len(rows) == self.settings.tasks else None
+
+
+def _slowness(curve):
+    from keras_grapes.analysis import fit_plateau
+
+    try:
+        return fit_plateau(curve, max_accuracy="observed").slowness
+    except ValueError:  # Too short, or it has not learned.
+        return None
+
+
+def _of_tasks(matrix, metric):
+    from keras_grapes.analysis import continual
+
+    if metric == "average":
+        return continual.average_accuracy(matrix)
+    if metric == "forgetting":
+        return continual.forgetting(matrix)
+    if metric == "past":
+        return float(continual.past_accuracy(matrix)[-1])
+    return statistics.fmean(row[task + 1] for task, row in enumerate(matrix[:-1]))
 
 
 class Outcomes:
@@ -77,15 +118,40 @@ class Outcomes:
 
 
 def cell(outcome, metric):
-    """`"97.31 ± 0.12 (3)"`: percent, mean and standard deviation, number of runs."""
+    """`"97.31 ± 0.12 (3)"`: mean and standard deviation, number of runs."""
     values = outcome.values(metric)
-    text = f"{100 * statistics.fmean(values):.2f}"
+    text = f"{statistics.fmean(values):.2f}" if values else "none"
     if len(values) > 1:
-        text += f" ± {100 * statistics.stdev(values):.2f}"
+        text += f" ± {statistics.stdev(values):.2f}"
     text += f" ({len(values)})"
     if outcome.diverged:
         text += f", {outcome.diverged} diverged"
     return text
+
+
+def pivot(outcomes, corner, row_of, column_of, metric):
+    """A Markdown table of a metric.
+
+    Args:
+        outcomes: List of `Outcome`s.
+        corner: String, what the rows are.
+        row_of: Function from settings to the label of the row.
+        column_of: Likewise, of the column.
+        metric: String, a key of `METRICS`.
+    """
+    cells = {(row_of(o.settings), column_of(o.settings)): cell(o, metric) for o in outcomes}
+    rows, columns = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
+    return markdown(
+        [corner, *columns],
+        [[row, *(cells.get((row, column), "") for column in columns)] for row in rows],
+    )
+
+
+def metrics_table(labelled, corner, metrics):
+    """A Markdown table with a row for each pair of label and `Outcome`, a column a metric."""
+    return markdown(
+        [corner, *metrics], [[label, *(cell(o, m) for m in metrics)] for label, o in labelled]
+    )
 
 
 def markdown(header, rows):

@@ -38,7 +38,7 @@ def estimate(pending):
 
     epochs = {s.program: 0 for s in pending}
     for settings in pending:
-        epochs[settings.program] += settings.epochs * max(1, settings.tasks)
+        epochs[settings.program] += settings.all_epochs
     # The smallest, a middle and the largest stand for all.
     by_cost = sorted(epochs, key=sizes.multiplications)
     measured = {by_cost[0], by_cost[len(by_cost) // 2], by_cost[-1]}
@@ -48,7 +48,6 @@ def estimate(pending):
             program, train_examples=32 * program.batch_size, test_examples=200, epochs=1, tasks=0
         )
         trainer = training.trainer_for(short)
-        trainer.reset(short)
         images = len(trainer.train[0])
         seconds = []
         for epoch in range(3):
@@ -147,7 +146,7 @@ class _Progress:
 
     def __init__(self, queue):
         self.runs = len(queue)
-        self.total = sum(sizes.multiplications(s) * s.epochs * max(1, s.tasks) for s in queue)
+        self.total = sum(sizes.multiplications(s) * s.all_epochs for s in queue)
         self.finished = 0
 
     def __enter__(self):
@@ -168,9 +167,7 @@ class _Progress:
 
     def run_done(self, settings, epochs):
         # A run that diverged leaves epochs out.
-        self._advance(
-            sizes.multiplications(settings) * (settings.epochs * max(1, settings.tasks) - epochs)
-        )
+        self._advance(sizes.multiplications(settings) * (settings.all_epochs - epochs))
         self.finished += 1
         self.bar.set_description_str(f"{self.finished}/{self.runs} runs")
 

@@ -40,6 +40,8 @@ class Settings:
         epochs: Int, of each task where there are several.
         tasks: Int, number of permuted tasks learned one after the other; 0 for the plain data.
         permuted_pixels: Int, how many pixels a task permutes; `None` for all.
+        steps: Int, time steps of the rate code in training, of spiking networks.
+        test_steps: Int, likewise in tests.
         bits: Int, precision of the weights; `None` for float32.
         noise: Float, standard deviation of the noise on each update, by the range of the weights.
         record: Tuple of strings, what to record besides accuracy and loss: `"modulation"`,
@@ -68,6 +70,8 @@ class Settings:
     epochs: int = 1
     tasks: int = 0
     permuted_pixels: int | None = None
+    steps: int = 20
+    test_steps: int = 300
     bits: int | None = None
     noise: float = 0.0
     record: tuple = ()
@@ -90,11 +94,17 @@ class Settings:
         return dataclasses.replace(self, seed=0, learning_rate=0.0, decay_every=0, epochs=0)
 
     @property
+    def all_epochs(self):
+        return self.epochs * max(1, self.tasks)
+
+    @property
     def title(self):
-        """Network as the paper writes it, `"10x256 tanh"`."""
+        """Hidden layers as the paper writes them, `"10x256 tanh"`."""
         widths = sorted(set(self.hidden))
         layers = f"{len(self.hidden)}x{widths[0]}" if len(widths) == 1 else str(self.hidden)
-        return f"{layers} {self.activation}" if self.network == "dense" else layers
+        if self.network != "dense":
+            return f"{layers} {self.network}"
+        return f"{layers} {'ReLU' if self.activation == 'relu' else self.activation}"
 
     def to_dict(self):
         return dataclasses.asdict(self)
@@ -123,3 +133,9 @@ def design(settings, arms, versions=("propagating",)):
             for version in versions if ARMS[arm] is not None else versions[:1]:
                 found.append(dataclasses.replace(base, arm=arm, version=version))
     return found
+
+
+def of_scale(scale, **more):
+    """`Settings` of the data and the epochs of a study's scale."""
+    names = ("dataset", "train_examples", "test_examples", "epochs")
+    return Settings(**{name: getattr(scale, name) for name in names}, **more)

@@ -12,13 +12,20 @@ DATASETS = {
     "cifar100": (3072, 100, 50_000, 10_000),
     "digits": (64, 10, 1437, 360),
 }
+# Of the convolutions of the residual network in a forward pass over an image of 32x32.
+_RESIDUAL = 380_000_000
 
 
 def multiplications_per_image(settings):
     """Multiplications of a training step, by the image."""
     pixels, classes, _, _ = DATASETS[settings.dataset]
+    if settings.network == "residual":
+        return 3 * _RESIDUAL
     sizes = (pixels, *settings.hidden, classes)
     weights = sum(a * b for a, b in itertools.pairwise(sizes))
+    if settings.network != "dense":
+        # Its steps are many small operations more than multiplications.
+        return 3 * settings.steps * (weights + 100_000)
     # Forward, error and update; a modulated step looks at every weight once more.
     modulation = 0 if settings.arm == "plain" else 16 * weights / settings.batch_size
     return 3 * weights + modulation
@@ -29,4 +36,6 @@ def multiplications(settings):
     _, _, train, test = DATASETS[settings.dataset]
     train = min(train, settings.train_examples or math.inf)
     test = min(test, settings.test_examples or math.inf) * max(1, settings.tasks)
+    if settings.network in ("SNU", "SSNU"):
+        test *= settings.test_steps / settings.steps
     return multiplications_per_image(settings) * (train + test / 3)

@@ -67,3 +67,8 @@ def _text(value):
     if isinstance(value, (tuple, list)):
         return ", ".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# What most studies share: the data, and how little of it a look takes.
+MNIST = {"dataset": "mnist", "train_examples": None, "test_examples": None}
+LOOK = {"train_examples": 2000, "test_examples": 1000, "epochs": 1, "seeds": 1}

@@ -11,12 +11,14 @@ import tensorflow as tf
 
 import keras_grapes as kg
 from examples import data
-from examples.paper import networks
+from examples.paper import networks, probes, tasks
 
 # It takes the programs of several networks for one that is traced again and again.
 tf.get_logger().setLevel("ERROR")
 
 TEST_BATCH = 1000
+CURVES = ("loss", "accuracy", "test_loss", "test_accuracy")
+PROBES = {"modulation": probes.Modulation}
 VERSIONS = {
     "python": platform.python_version(),
     **{package.__name__: package.__version__ for package in (kg, keras, tf, np)},
@@ -49,8 +51,10 @@ class Trainer:
         # Keras creates the variables of its metrics in the first step, which a compiled function
         # cannot; of no effect on the weights, as `reset` sets them.
         self.model.train_step(tuple(part[:2] for part in self.train))
-        self._train = tf.function(self._train_epoch, jit_compile=True)
-        self._test = tf.function(self._test_epoch, jit_compile=True)
+        # Keras's layers that deform images have operations that XLA does not know.
+        compiled = functools.partial(tf.function, jit_compile=not settings.deformation)
+        self._train = compiled(self._train_epoch)
+        self._test = compiled(self._test_epoch)
 
     def reset(self, settings):
         """Goes back to the start of a run: the weights of its seed, a fresh optimizer."""
@@ -108,27 +112,40 @@ def run(settings, on_epoch=lambda: None):
     start = time.perf_counter()
     trainer = trainer_for(settings.program)
     trainer.reset(settings)
-    epochs = []
-    for epoch in range(settings.epochs):
-        loss, accuracy = trainer.train_epoch(order_of(settings, epoch, len(trainer.train[0])))
-        test_loss, test_accuracy = trainer.evaluate()
-        epochs.append(
-            {
-                "loss": loss,
-                "accuracy": accuracy,
-                "test_loss": test_loss,
-                "test_accuracy": test_accuracy,
-            }
-        )
+    sequence = tasks.sequence(settings, trainer.train, trainer.test)
+    measured = [(name, PROBES[name](trainer.model, settings)) for name in settings.record]
+    result = {"epochs": {name: [] for name in CURVES}}
+    if settings.tasks:
+        result["tasks"] = []
+    for name, probe in measured:
+        result[name] = [probe()]
+    for epoch in range(settings.all_epochs):
+        current = epoch // settings.epochs
+        trainer.model.optimizer.learning_rate = learning_rate(settings, epoch)
+        order = order_of(settings, epoch, len(trainer.train[0]))
+        loss, accuracy = trainer.train_epoch(order, sequence.train(current))
+        tests = [trainer.evaluate(test) for test in sequence.tests]
+        for name, value in zip(CURVES, (loss, accuracy, *tests[current])):
+            result["epochs"][name].append(finite(value))
+        if settings.tasks:
+            result["tasks"].append([finite(accuracy) for _, accuracy in tests])
+        for name, probe in measured:
+            result[name].append(probe())
         on_epoch()
         if not math.isfinite(loss):
             break
     return {
-        "epochs": {name: [finite(e[name]) for e in epochs] for name in epochs[0]},
+        **result,
         "diverged": not math.isfinite(loss),
         "seconds": round(time.perf_counter() - start, 3),
         "versions": VERSIONS,
     }
+
+
+def learning_rate(settings, epoch):
+    """The learning rate of an epoch: it falls to a tenth where the settings say so."""
+    falls = epoch // settings.decay_every if settings.decay_every else 0
+    return settings.learning_rate * 0.1**falls
 
 
 def order_of(settings, epoch, examples):

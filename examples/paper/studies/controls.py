@@ -1,6 +1,6 @@
 """The 2 x 2 design: what of GRAPES comes from its pattern, what from the larger learning rate."""
 
-from examples.paper.outcomes import cell, markdown
+from examples.paper.outcomes import pivot
 from examples.paper.settings import ARMS, Settings, design, vary
 from examples.paper.study import Study
 
@@ -24,19 +24,24 @@ def runs(scale):
 
 
 def tables(outcomes, scale):
-    found = []
-    for depth in scale.depths:
-        for version in VERSIONS:
-            rows = []
-            for arm in scale.arms:
-                row = [arm]
-                for rate in scale.learning_rates:
-                    wanted = {"hidden": (256,) * depth, "learning_rate": rate}
-                    row += [cell(o, "final") for o in outcomes.arm(arm, version, **wanted)] or [""]
-                rows.append(row)
-            header = ["arm", *(f"learning rate {rate:g}" for rate in scale.learning_rates)]
-            found.append((f"{depth}x256 ReLU, {version} version", markdown(header, rows)))
-    return found
+    return [
+        (
+            f"{depth}x256 ReLU, {version} version",
+            pivot(
+                [
+                    o
+                    for arm in scale.arms
+                    for o in outcomes.arm(arm, version, hidden=(256,) * depth)
+                ],
+                "arm",
+                lambda s: s.arm,
+                lambda s: f"learning rate {s.learning_rate:g}",
+                "final",
+            ),
+        )
+        for depth in scale.depths
+        for version in VERSIONS
+    ]
 
 
 def figure(outcomes, scale):
