@@ -92,9 +92,10 @@ class Trainer:
 def _for_each_batch(step, images, labels, order, size):
     """Calls `step` on batches of images in an order; the last one has what is left."""
     whole = order.shape[0] // size
-    batches = tf.reshape(order[: whole * size], (whole, size))
-    for number in tf.range(whole):
-        step((tf.gather(images, batches[number]), tf.gather(labels, batches[number])))
+    if whole > 0:
+        batches = tf.reshape(order[: whole * size], (whole, size))
+        for number in tf.range(whole):
+            step((tf.gather(images, batches[number]), tf.gather(labels, batches[number])))
     rest = order[whole * size :]
     if rest.shape[0] > 0:
         step((tf.gather(images, rest), tf.gather(labels, rest)))

@@ -67,6 +67,7 @@ STUDY = Study(
         "train_examples": 640,
         "depths": (3,),
         "widths": (256,),
+        "activations": ("relu",),
         "dropouts": (0.25,),
     },
     runs=runs,

@@ -96,5 +96,5 @@ STUDY = Study(
     tables=tables,
     figure=figure,
     metric="average",
-    note="Learning rate 0.001 but where it is said; the larger one of Supplementary Fig. 3 is ours.",
+    note="The larger learning rate, of Supplementary Fig. 3, is ours.",
 )

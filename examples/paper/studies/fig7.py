@@ -4,7 +4,7 @@ import dataclasses
 
 from examples.paper.outcomes import metrics_table, pivot
 from examples.paper.settings import ARMS, design, of_scale, vary
-from examples.paper.study import LOOK, MNIST, Study
+from examples.paper.study import MNIST, Study
 
 BEST = {"SNU": (3, 0.1), "SSNU": (2, 0.2)}
 NAMES = {"SNU": "SNU", "SSNU": "sSNU"}

@@ -84,6 +84,7 @@ STUDY = Study(
         **LOOK,
         "train_examples": 1000,
         "optimizers": ("momentum", "Adam"),
+        "rules": ("BP", "DFA"),
         "networks": ("3x256",),
     },
     runs=runs,
