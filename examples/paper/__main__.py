@@ -124,7 +124,7 @@ def report(study, options, runs, records, caption):
         return
     if recorded < len(runs):
         caption += f" Incomplete: {recorded} of {len(runs)} runs."
-    caption += f" Numbers: {METRICS[study.metric]}, in percent, mean ± standard deviation (runs)."
+    caption += f" Numbers: {METRICS[study.metric]}; mean ± standard deviation (runs)."
     outcomes = Outcomes(runs, records)
     tables = "\n\n".join(
         f"{heading}\n\n{table}" for heading, table in study.tables(outcomes, options.scale)
