@@ -91,7 +91,10 @@ def main(arguments=None):
     try:
         perform(STUDIES[options.name], options)
     except data.UnavailableError as error:
-        parser.error(f"{error} Set TFDS_DATA_DIR to a folder that has it.")
+        parser.error(
+            f"{error} Set TFDS_DATA_DIR to a folder that has it, or go on with another --dataset: "
+            "digits needs no download."
+        )
     except (BusyError, ValueError) as error:
         parser.error(str(error))
 
