@@ -19,12 +19,13 @@ LAYERS = [
     ("version", "modulation", "graph"),
     ("grouping",),
     ("optimizers", "layers", "training"),
-    ("models", "saving"),
+    ("models", "saving", "hardware"),
     ("analysis",),
     ("callbacks",),
 ]
-# Where TensorFlow may be named: see the design of the package.
-TENSORFLOW_IN = {"optimizers", "layers", "training", "saving"}
+# Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
+# histograms for TensorBoard.
+TENSORFLOW_IN = {"optimizers", "layers", "training", "saving", "callbacks"}
 
 
 def imports(path):

@@ -1,6 +1,6 @@
 """Measures of learning: how fast, how lastingly, and what it does to the weights."""
 
-from keras_grapes.analysis import continual
+from keras_grapes.analysis import continual, weights
 from keras_grapes.analysis.learning_curve import (
     PlateauFit,
     fit_plateau,
@@ -14,4 +14,5 @@ __all__ = [
     "fit_plateau",
     "plateau",
     "plot_learning_curves",
+    "weights",
 ]

@@ -30,3 +30,11 @@ def whole_numbers(axis):
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def sequence_style(number, count):
+    """Keyword arguments of the line of a layer, from light to dark in the order of the layers."""
+    from matplotlib import colormaps
+
+    color = colormaps["viridis_r"](0.1 + 0.9 * number / max(count - 1, 1))
+    return {"color": color, "linestyle": STYLES[number % len(STYLES)][0]}

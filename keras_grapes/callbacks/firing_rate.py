@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_grapes import graph
+from keras_grapes.callbacks.observation import unchanged
 from keras_grapes.layers.snu import SNU
 
 
@@ -84,12 +85,8 @@ class FiringRate(keras.callbacks.Callback):
         self._warned = set()
 
     def on_epoch_end(self, epoch, logs=None):
-        # What the run changes, such as the draws of `RateCoding`, is put back.
-        variables = self.model.non_trainable_variables
-        before = [np.array(variable) for variable in variables]
-        outputs = self._probe.predict(self.x, batch_size=self.batch_size, verbose=0)
-        for variable, value in zip(variables, before):
-            variable.assign(value)
+        with unchanged(self.model):
+            outputs = self._probe.predict(self.x, batch_size=self.batch_size, verbose=0)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         for name, output in zip(self._names, outputs, strict=True):
             self.unit_rates[name] = np.mean(output, axis=tuple(range(output.ndim - 1)))

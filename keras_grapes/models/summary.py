@@ -1,11 +1,14 @@
 """A table of what is modulated in a model or by an optimizer, by how much, and why not."""
 
+import collections
+
 import keras
 
 from keras_grapes import graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
-from keras_grapes.modulation import Modulation
+from keras_grapes.models import factors
 from keras_grapes.optimizers.grapes import Grapes
+from keras_grapes.training.feedback import FeedbackModel
 
 _COLUMNS = ("layer", "weights", "units", "mean", "min", "max", "modulated", "error gain")
 
@@ -15,11 +18,12 @@ def summary(model_or_optimizer):
 
     A row for each group of nodes has the layer, the weights that feed the nodes, how many nodes
     there are, the mean, minimum and maximum of their factors, whether they are modulated (`error`:
-    by an `ErrorModulation`; `update`: by the optimizer) or why not, and the *error gain* of the
-    layer: the product of the mean factors on the way from the layer, its own included, to the
-    output, the largest where several ways lead there. A layer with an error gain of 100 learns as
-    if from a learning rate 100 times as large: where plain training needs a rate of 0.01, start
-    near 0.01 divided by the largest gain of the table, and raise it while training stays stable.
+    by an `ErrorModulation` or a feedback rule; `update`: by the optimizer) or why not, and the
+    *error gain* of the layer: the product of the mean factors on the way from the layer, its own
+    included, to the output, the largest where several ways lead there. A layer with an error gain
+    of 100 learns as if from a learning rate 100 times as large: where plain training needs a rate
+    of 0.01, start near 0.01 divided by the largest gain of the table, and raise it while training
+    stays stable. The gain is unknown where errors take other ways than those of the graph.
     Factors of an unmodulated group are those that it would have.
 
     Args:
@@ -64,42 +68,19 @@ def _model_rows(model):
             f"`summary` needs weights, and model '{model.name}' has none yet. Give it a "
             "`keras.Input`, call `model.build(input_shape)` or call it on data first."
         )
-    optimizer = _find_grapes(model)
-    updated = set()
-    if optimizer is not None:
-        groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
-        updated = {id(kernel) for group in groups for kernel in group.kernels}
-    wrapper_of, acting = _wrappers(model)
     gains = _error_gains(model)
+    groups_of = collections.defaultdict(list)
+    for nodes in factors.node_groups(model):
+        groups_of[id(nodes.entry.layer)].append(nodes)
 
     rows = []
-    for entry in grouping.weight_layers(model):
+    for entry in grouping.weight_layers(factors.trained_model(model)):
         gain = gains.get(id(entry.layer), gains.get(None))
-        for group in entry.groups:
-            kernel = group.kernels[0]
-            wrapper = wrapper_of.get(id(kernel))
-            if wrapper is not None:
-                status = "error" if id(kernel) in acting else "no: inner nodes of the layer"
-                modulation = wrapper.modulation
-            else:
-                modulation = optimizer.modulation if optimizer else Modulation()
-                if id(kernel) in updated:
-                    status = "update"
-                elif entry.is_output_group(group):
-                    status = "no: output layer" + (", guessed" if entry.output_guessed else "")
-                elif optimizer is not None:
-                    status = "no: not known to the optimizer, pass model="
-                    if not any(_is_trainable(k) for k in group.kernels):
-                        status = "no: frozen"
-                elif wrapper_of:
-                    status = "no: not wrapped"
-                    if group.output_axis is None:
-                        status = "no: nodes are not the channels of its output"
-                else:
-                    status = "no"
-            if group.guessed:
-                status += " (nodes guessed: last axis)"
-            rows.append(_row(entry.layer.name, group, modulation, status, gain))
+        for nodes in groups_of[id(entry.layer)]:
+            guess = " (nodes guessed: last axis)" if nodes.group.guessed else ""
+            rows.append(
+                _row(entry.layer.name, nodes.group, nodes.factor(), nodes.status + guess, gain)
+            )
         if not entry.groups:
             rows.append(_row_without_nodes(entry.layer, gain))
     return rows
@@ -116,7 +97,8 @@ def _optimizer_rows(optimizer):
         grouped.update(id(kernel) for kernel in group.kernels)
         layer = group.kernels[0].path.rpartition("/")[0]
         status = "update (nodes guessed: last axis)" if group.guessed else "update"
-        rows.append(_row(layer, group, optimizer.modulation, status, 1.0))
+        factor = keras.ops.convert_to_numpy(group.factor(optimizer.modulation))
+        rows.append(_row(layer, group, factor, status, 1.0))
     for variable in optimizer.trainable_variables:
         if id(variable) in grouped:
             continue
@@ -130,26 +112,10 @@ def _optimizer_rows(optimizer):
     return rows
 
 
-def _find_grapes(model):
-    """The `Grapes` that a model is compiled with, within a `LossScaleOptimizer` too."""
-    optimizer = getattr(model, "optimizer", None)
-    while optimizer is not None and not isinstance(optimizer, Grapes):
-        optimizer = getattr(optimizer, "inner_optimizer", None)
-    return optimizer
-
-
-def _wrappers(model):
-    """Maps kernels to the `ErrorModulation` around them, and tells whose nodes it acts on."""
-    wrapper_of, acting = {}, set()
-    for layer in graph.all_layers(model):
-        if isinstance(layer, ErrorModulation):
-            wrapper_of.update((id(weight), layer) for weight in layer.weights)
-            acting.update(id(kernel) for kernel in output_group(layer.layer).kernels)
-    return wrapper_of, acting
-
-
 def _error_gains(model):
     """Maps ids of layers to their error gain; the key `None` is for layers outside the graph."""
+    if isinstance(model, FeedbackModel) and model.modulation is not None:
+        return {None: None}  # Its errors take other ways than the graph's.
     outputs = graph.output_calls(model)
     if outputs is None:
         return {None: 1.0 if _mean_factor(model) == 1.0 else None}
@@ -174,12 +140,7 @@ def _mean_factor(layer):
     return mean
 
 
-def _is_trainable(kernel):
-    return getattr(kernel, "trainable", False)
-
-
-def _row(layer_name, group, modulation, status, gain):
-    factor = keras.ops.convert_to_numpy(group.factor(modulation))
+def _row(layer_name, group, factor, status, gain):
     names = " + ".join(getattr(kernel, "name", "kernel") for kernel in group.kernels)
     numbers = [f"{value:.3f}" for value in (factor.mean(), factor.min(), factor.max())]
     return (layer_name, names, str(factor.size), *numbers, status, _format_gain(gain))

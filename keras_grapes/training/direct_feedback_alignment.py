@@ -94,13 +94,13 @@ class DirectFeedbackAlignment(FeedbackModel):
         factors = [hidden.factor for hidden in passed if hidden.factor is not None]
         return send_error(current.pre_activation, targets, errors, after=factors)
 
-    def _factor(self, place):
+    def factor(self, place, modulation=None):
         # Presynaptic: a node is as important as the weights that leave it.
         shape, repeats = _leaving_shape(self._chain, place)
         kernel = ops.reshape(self._chain.blocks[place + 1].layer.kernel, shape)
         if repeats > 1:
             kernel = ops.tile(kernel, (1, repeats, 1))
-        return self.modulation(kernel, incoming_axes=(0, 2))
+        return (modulation or self.modulation)(kernel, incoming_axes=(0, 2))
 
 
 def _leaving_shape(chain, place):

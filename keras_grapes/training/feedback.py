@@ -89,9 +89,14 @@ class FeedbackModel(keras.Model, abc.ABC):
             passed: List of the `Pass`es through the blocks before it.
         """
 
-    def _factor(self, place):
-        """Modulation factors of the nodes of the hidden layer at `place`."""
-        return self._chain.hidden[place].group.factor(self.modulation)
+    def factor(self, place, modulation=None):
+        """Returns the modulation factors of a hidden layer's nodes now.
+
+        Args:
+            place: Int, the place of the layer among `hidden_layers`.
+            modulation: A `keras_grapes.Modulation`. Defaults to `None`, that of the model.
+        """
+        return self._chain.hidden[place].group.factor(modulation or self.modulation)
 
     def build(self, input_shape):
         pass  # All weights exist.
@@ -126,7 +131,7 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     def _modulate(self, x, current, place):
         group = self._chain.hidden[place].group
-        factor = current.factor = group.over_output(self._factor(place), x.shape)
+        factor = current.factor = group.over_output(self.factor(place), x.shape)
 
         def modulated(error):
             # The product is rounded once, to the precision of the error.

@@ -121,6 +121,17 @@ def test_what_is_not_modulated_says_why():
     assert ["inner nodes" in line for line in lines] == [True, True, True, False]
 
 
+def test_feedback_model():
+    model = network()
+    table = rows(kg.summary(kg.FeedbackAlignment(model, modulation=True)))
+    factor = reference.dense_factor(model.get_layer("h1").kernel)
+    assert table["h1"][3] == f"{factor.mean():.3f}"
+    assert table["h1"][-2:] == ["error", "unknown"]
+    assert table["out"][-2] == "no: output layer"
+    table = rows(kg.summary(kg.FeedbackAlignment(model)))
+    assert table["h1"][-2:] == ["no", "1.00"]
+
+
 def test_subclassed_model_has_an_unknown_gain_only_if_it_modulates():
     class Net(keras.Model):
         def __init__(self, wrap):

@@ -1,0 +1,31 @@
+"""What the callbacks share that run a model while it is trained."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from keras_grapes import graph
+
+
+@contextlib.contextmanager
+def unchanged(model):
+    """Puts back what running a model changes: metrics, states, and the seeds of random layers."""
+    variables = [
+        *model.non_trainable_variables,
+        *model.metrics_variables,
+        *(state for layer in graph.all_layers(model) for state in _states(layer)),
+    ]
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before):
+            variable.assign(value)
+
+
+def _states(layer):
+    """The states that a stateful recurrent layer keeps; Keras leaves them out of its variables."""
+    if isinstance(layer, keras.layers.RNN) and layer.states is not None:
+        return keras.tree.flatten(layer.states)
+    return []

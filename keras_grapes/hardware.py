@@ -1,0 +1,286 @@
+"""Weights as devices hold them: with few bits, and disturbed whenever they are updated.
+
+The paper trains under noise and reduced precision without defining them; the definitions here are
+ours. They are Keras constraints, which every optimizer applies to a weight after it has updated it,
+and so go with `keras_grapes.Grapes`, propagated models and the feedback models alike. A step that a
+loss scale skips leaves the weights as they are.
+"""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_grapes import graph, grouping
+
+ROUNDINGS = ("nearest", "stochastic")
+
+_KERNEL_NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class FixedPoint(keras.constraints.Constraint):
+    """Rounds weights to fixed-point numbers after every update.
+
+    A weight is a multiple of `range / 2**(bits - 1)` from `-range` to one step below `range`, as a
+    signed integer of `bits` bits holds it: the nearest one (halfway, the even one), or at random
+    one of the two around it, so that it is right in the mean. What is out of range is clipped.
+
+    Updates smaller than half a step are lost by rounding to the nearest; stochastic rounding keeps
+    them in the mean.
+
+    Args:
+        bits: Int from 2 to 16, the sign among them.
+        range: Float, the largest absolute weight. Defaults to 1.
+        rounding: String, `"nearest"` or `"stochastic"`. Defaults to `"nearest"`.
+        seed: Int that makes stochastic rounding reproducible. Defaults to `None`.
+
+    Call arguments:
+        weight: Variable or tensor.
+
+    Raises:
+        ValueError: If an argument is not one of the values above.
+
+    References:
+        - [Gupta et al., 2015](https://arxiv.org/abs/1502.02551), for stochastic rounding.
+
+    Example:
+
+    >>> import keras_grapes as kg
+    >>> kg.hardware.FixedPoint(bits=3, range=1.0)([0.1, 0.2, -0.6, -3.0, 3.0]).numpy()
+    array([ 0.  ,  0.25, -0.5 , -1.  ,  0.75], dtype=float32)
+    """
+
+    def __init__(self, bits, range=1.0, rounding="nearest", seed=None):
+        if isinstance(bits, bool) or not isinstance(bits, numbers.Integral) or not 2 <= bits <= 16:
+            raise ValueError(f"`bits` must be an int from 2 to 16. Received: bits={bits!r}")
+        if rounding not in ROUNDINGS:
+            raise ValueError(
+                f"`rounding` must be one of {ROUNDINGS}. Received: rounding={rounding!r}"
+            )
+        self.bits = int(bits)
+        self.range = _positive(range, "range")
+        self.rounding = rounding
+        self.seed = seed
+        self._seeds = _seed_generator(seed) if rounding == "stochastic" else None
+
+    def __call__(self, weight):
+        weight = ops.convert_to_tensor(weight)
+        codes = 2 ** (self.bits - 1)
+        code = ops.cast(weight, "float32") * (codes / self.range)
+        if self._seeds is None:
+            code = ops.round(code)
+        else:
+            code = ops.floor(code + keras.random.uniform(ops.shape(code), seed=self._seeds))
+        code = ops.clip(code, -codes, codes - 1)
+        return ops.cast(code * (self.range / codes), weight.dtype)
+
+    def get_config(self):
+        return {
+            "bits": self.bits,
+            "range": self.range,
+            "rounding": self.rounding,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class UpdateNoise(keras.constraints.Constraint):
+    """Adds noise to weights after every update, as writing to an analog device does.
+
+    Every weight gets a normally distributed number of mean 0 and of standard deviation
+    `stddev * range`, drawn anew at every update, however small that is: an error of the update
+    relative to the range of the weights. For weights that are limited to the range as well, put a
+    `FixedPoint` behind it: `Chain([UpdateNoise(0.01), FixedPoint(8)])`.
+
+    Args:
+        stddev: Float, at least 0, the standard deviation of the noise as a share of `range`.
+        range: Float, the largest absolute weight that the device holds. Defaults to 1.
+        seed: Int that makes the noise reproducible. Defaults to `None`.
+
+    Call arguments:
+        weight: Variable or tensor.
+
+    Raises:
+        ValueError: If an argument is not one of the values above.
+
+    Example:
+
+    >>> import keras_grapes as kg
+    >>> noise = kg.hardware.UpdateNoise(stddev=0.01, seed=0)
+    >>> noise([0.5, 0.5]).shape
+    TensorShape([2])
+    """
+
+    def __init__(self, stddev, range=1.0, seed=None):
+        self.stddev = 0.0 if _is_zero(stddev) else _positive(stddev, "stddev")
+        self.range = _positive(range, "range")
+        self.seed = seed
+        self._seeds = _seed_generator(seed)
+
+    def __call__(self, weight):
+        weight = ops.convert_to_tensor(weight)
+        noise = keras.random.normal(
+            ops.shape(weight), stddev=self.stddev * self.range, dtype="float32", seed=self._seeds
+        )
+        return ops.cast(ops.cast(weight, "float32") + noise, weight.dtype)
+
+    def get_config(self):
+        return {"stddev": self.stddev, "range": self.range, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class Chain(keras.constraints.Constraint):
+    """Applies constraints one after another.
+
+    Args:
+        constraints: List of `keras.constraints.Constraint`s, the first one first.
+
+    Call arguments:
+        weight: Variable or tensor.
+
+    Raises:
+        TypeError: If `constraints` is no such list.
+
+    Example:
+
+    >>> import keras_grapes as kg
+    >>> chain = kg.hardware.Chain([kg.hardware.UpdateNoise(0.0), kg.hardware.FixedPoint(3)])
+    >>> chain([0.2, 5.0]).numpy()
+    array([0.25, 0.75], dtype=float32)
+    """
+
+    def __init__(self, constraints):
+        if not isinstance(constraints, (list, tuple)) or not constraints:
+            raise TypeError(
+                "`constraints` must be a list of `keras.constraints.Constraint`s. Received: "
+                f"constraints={constraints!r}"
+            )
+        self.constraints = [_get_constraint(constraint) for constraint in constraints]
+
+    def __call__(self, weight):
+        for constraint in self.constraints:
+            weight = constraint(weight)
+        return weight
+
+    def get_config(self):
+        return {
+            "constraints": [
+                keras.saving.serialize_keras_object(constraint) for constraint in self.constraints
+            ]
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["constraints"]))
+
+
+def constrain(model, constraint):
+    """Puts a constraint on the kernels of all layers of a model, hidden and output.
+
+    It takes the place of constraints that are there, and acts from the next update on. Each kernel
+    gets a copy of its own, so that the random numbers of two layers differ; with a seed they are
+    reproducible. Biases and the weights of normalizations and embeddings stay free.
+
+    The constraints are saved with the model, except those of layers that are made of others and
+    have only one argument for all of them, such as `MultiHeadAttention`: constrain the loaded
+    model again. Where a saved model goes on training, its random numbers begin anew.
+
+    Args:
+        model: A built `keras.Model`, plain, propagated or a feedback model.
+        constraint: A `keras.constraints.Constraint`, or a list of them to apply one after another.
+            `None` takes the constraints away.
+
+    Returns:
+        `model`, changed.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `model` is not built or has no kernels.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, name="hidden"), keras.layers.Dense(3),
+    ... ])
+    >>> noisy = [kg.hardware.UpdateNoise(0.01), kg.hardware.FixedPoint(bits=6)]
+    >>> model = kg.hardware.constrain(kg.propagate(model), noisy)
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a `keras.Model`. Received: model={model!r} of type "
+            f"{type(model).__name__}"
+        )
+    if isinstance(constraint, (list, tuple)):
+        constraint = Chain(constraint)
+    elif constraint is not None:
+        constraint = _get_constraint(constraint)
+    kernels = {
+        id(kernel): (entry.layer, kernel)
+        for entry in grouping.weight_layers(model)
+        for group in entry.groups
+        for kernel in group.kernels
+        if isinstance(kernel, keras.Variable)
+    }
+    if not kernels:
+        raise ValueError(
+            f"`model` must be built and have layers with kernels. Received: model '{model.name}', "
+            "which has none."
+        )
+    for place, (layer, kernel) in enumerate(kernels.values()):
+        kernel.constraint = copy = _copy_for(constraint, place)
+        # The layer that owns it has it in its config, and so in the saved model.
+        for owner in [layer, *graph.all_layers(layer)]:
+            for name in _KERNEL_NAMES:
+                argument = "kernel" if name == "kernel" else name.removesuffix("_kernel")
+                argument += "_constraint"
+                if getattr(owner, name, None) is kernel and hasattr(owner, argument):
+                    setattr(owner, argument, copy)
+    if model.compiled and model.train_function is not None:
+        # What was traced before knows nothing of the constraints.
+        model.make_train_function(force=True)
+    return model
+
+
+def _copy_for(constraint, place):
+    if constraint is None:
+        return None
+    if isinstance(constraint, Chain):
+        return Chain([_copy_for(part, place) for part in constraint.constraints])
+    config = constraint.get_config()
+    if config.get("seed") is not None:
+        child = np.random.SeedSequence([config["seed"], place]).generate_state(1)[0]
+        config["seed"] = int(child) >> 1
+    return type(constraint).from_config(config)
+
+
+def _get_constraint(constraint):
+    if not isinstance(constraint, keras.constraints.Constraint):
+        raise TypeError(
+            "A constraint must be a `keras.constraints.Constraint`, such as "
+            f"`keras_grapes.hardware.FixedPoint(8)`. Received: {constraint!r}"
+        )
+    return constraint
+
+
+def _seed_generator(seed):
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0
+    ):
+        raise ValueError(f"`seed` must be a non-negative int or None. Received: seed={seed!r}")
+    return keras.random.SeedGenerator(None if seed is None else int(seed))
+
+
+def _is_zero(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
+
+
+def _positive(value, name):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}")
+    return float(value)
