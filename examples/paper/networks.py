@@ -19,6 +19,8 @@ RULES = {
 }
 
 
+# Of weights in hardware; the initial ones of a layer with 256 inputs reach 0.15.
+WEIGHT_RANGE = 0.5
 # For measures of networks without modulation.
 GRAPES = kg.Modulation()
 
@@ -35,10 +37,23 @@ def build(settings, shape, classes):
     model = _NETWORKS[settings.network](settings, shape, classes)
     modulation = modulation_of(settings)
     if settings.rule != "BP":
-        return RULES[settings.rule](model, modulation=modulation, seed=settings.seed)
-    if modulation is not None and settings.version == "propagating":
-        return kg.propagate(model, modulation)
-    return model
+        model = RULES[settings.rule](model, modulation=modulation, seed=settings.seed)
+    elif modulation is not None and settings.version == "propagating":
+        model = kg.propagate(model, modulation)
+    constraints = _constraints(settings)
+    return kg.hardware.constrain(model, constraints) if constraints else model
+
+
+def _constraints(settings):
+    """What the weights are held to by the hardware."""
+    found = []
+    if settings.noise:
+        found.append(kg.hardware.UpdateNoise(settings.noise, WEIGHT_RANGE, seed=settings.seed))
+    if settings.bits:
+        found.append(
+            kg.hardware.FixedPoint(settings.bits, WEIGHT_RANGE, "stochastic", seed=settings.seed)
+        )
+    return found
 
 
 def compile_model(model, settings):

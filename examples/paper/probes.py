@@ -1,8 +1,11 @@
 """What else than accuracy is measured at the start of a run and after each epoch."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
+import keras_grapes as kg
 from examples.paper import networks
 
 # Of the histograms, over the interval of the factors.
@@ -38,3 +41,25 @@ class Modulation:
                 }
             )
         return measured
+
+
+class Weights:
+    """`kg.analysis.weights.WeightStatistics` of each layer.
+
+    Args:
+        model: A model of `networks.build`.
+        settings: `Settings`.
+    """
+
+    def __init__(self, model, settings):
+        self._model = model
+
+    def __call__(self):
+        layers = kg.analysis.weights.statistics(self._model).values()
+        return [
+            {
+                name: value if np.isfinite(value) else None
+                for name, value in dataclasses.asdict(layer).items()
+            }
+            for layer in layers
+        ]

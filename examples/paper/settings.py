@@ -91,6 +91,9 @@ class Settings:
     @property
     def program(self):
         """What a compiled training program hangs on: the settings without those it is given."""
+        if self.bits or self.noise:
+            # The random numbers of constraints go on from run to run: each has its own program.
+            return self
         return dataclasses.replace(self, seed=0, learning_rate=0.0, decay_every=0, epochs=0)
 
     @property

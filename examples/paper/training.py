@@ -18,7 +18,7 @@ tf.get_logger().setLevel("ERROR")
 
 TEST_BATCH = 1000
 CURVES = ("loss", "accuracy", "test_loss", "test_accuracy")
-PROBES = {"modulation": probes.Modulation}
+PROBES = {"modulation": probes.Modulation, "weights": probes.Weights}
 VERSIONS = {
     "python": platform.python_version(),
     **{package.__name__: package.__version__ for package in (kg, keras, tf, np)},

@@ -8,11 +8,13 @@ from examples.paper.studies import (
     fig5,
     fig6,
     fig7,
+    hardware,
     interval,
     local_vs_propagating,
     optimizers,
     scalability,
     table1,
+    weights,
 )
 
 _MODULES = (
@@ -27,6 +29,8 @@ _MODULES = (
     optimizers,
     interval,
     scalability,
+    weights,
+    hardware,
     controls,
 )
 STUDIES = {module.STUDY.name: module.STUDY for module in _MODULES}
