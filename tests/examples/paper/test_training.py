@@ -46,12 +46,11 @@ def trained_by_fit(settings):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"arm": "GRAPES", "version": "local", "optimizer": "momentum"},
         {"arm": "GRAPES", "activation": "tanh", "dropout": 0.1},
         {"arm": "GRAPES", "rule": "DFA", "output": "sigmoid", "optimizer": "Adam"},
     ],
-    ids=["plain", "local", "propagating", "DFA"],
+    ids=["local", "propagating", "DFA"],
 )
 def test_an_epoch_is_what_fit_does(changes):
     settings = dataclasses.replace(TINY, **changes)
@@ -103,14 +102,16 @@ def test_a_permutation_moves_the_chosen_pixels_alone():
 
 
 def test_tasks_are_learned_one_after_the_other():
-    settings = dataclasses.replace(TINY, train_examples=600, tasks=2, epochs=4, learning_rate=0.2)
+    settings = dataclasses.replace(
+        TINY, train_examples=600, hidden=(32,), tasks=2, epochs=5, learning_rate=0.2
+    )
     result = training.run(settings)
     matrix = np.array(result["tasks"])
-    assert matrix.shape == (8, 2)
+    assert matrix.shape == (10, 2)
     # Learned when its turn comes, and not before.
-    assert matrix[3, 0] > 0.5 > matrix[3, 1]
-    assert matrix[7, 1] > 0.5
-    assert result["epochs"]["test_accuracy"] == [*matrix[:4, 0], *matrix[4:, 1]]
+    assert matrix[4, 0] > 0.6 > matrix[4, 1]
+    assert matrix[9, 1] > 0.6
+    assert result["epochs"]["test_accuracy"] == [*matrix[:5, 0], *matrix[5:, 1]]
 
 
 def test_records_the_modulation_before_and_after():
