@@ -27,9 +27,9 @@ def new(rows, columns, **shared):
 
 def save(figure, title, caption, path):
     """Writes a figure with its title above and its caption below."""
-    width = int(figure.get_size_inches()[0] * 13)
+    width = int(figure.get_size_inches()[0] * 10)
     figure.suptitle("\n".join(textwrap.wrap(title, width)))
-    figure.supxlabel("\n".join(textwrap.wrap(caption, int(1.4 * width))), fontsize="x-small")
+    figure.supxlabel("\n".join(textwrap.wrap(caption, int(1.7 * width))), fontsize="x-small")
     figure.savefig(path, dpi=120)
 
 
@@ -101,7 +101,7 @@ def finish(axes, x_label, y_label="test accuracy (%)", title="", log=False, whol
     if log:
         axes.set_xscale("log")
     if whole:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def legend(figure, axes):
@@ -110,4 +110,4 @@ def legend(figure, axes):
     for panel in axes.flat:
         for handle, label in zip(*panel.get_legend_handles_labels()):
             found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside right upper", fontsize="small")
+    figure.legend(found.values(), found.keys(), loc="outside right center", fontsize="small")

@@ -75,10 +75,15 @@ def modulation_of(settings):
 
 def loss_of(settings):
     if settings.network in ("SNU", "SSNU"):
-        return "mean_squared_error"
+        return "squared_error"
     return {"softmax": "sparse_categorical_crossentropy", "sigmoid": "binary_crossentropy"}[
         settings.output
     ]
+
+
+def _squared_error(labels, outputs):
+    """Summed over the outputs, not their mean, which is Keras's."""
+    return keras.ops.sum(keras.ops.square(labels - outputs), axis=-1)
 
 
 # Losses on class numbers; all others compare with one-hot labels.
@@ -89,7 +94,7 @@ LOSSES = {
         keras.metrics.SparseCategoricalAccuracy,
     ),
     "binary_crossentropy": ("binary_crossentropy", keras.metrics.CategoricalAccuracy),
-    "mean_squared_error": ("mean_squared_error", keras.metrics.CategoricalAccuracy),
+    "squared_error": (_squared_error, keras.metrics.CategoricalAccuracy),
 }
 
 

@@ -128,6 +128,6 @@ STUDY = Study(
     runs=runs,
     tables=tables,
     figure=figure,
-    note="Layer sizes, batch size 15, decay 0.8, rate 0.3 of a white pixel and the mean squared "
-    "error of mean output rates are ours or the SNU authors': the paper's text does not give them.",
+    note="Layer sizes, batch size 15, decay 0.8, rate 0.3 of a white pixel and the loss, "
+    "the squared errors of the mean output rates summed, are ours or the SNU authors': the paper's text does not give them.",
 )

@@ -54,12 +54,12 @@ def figure(outcomes, scale):
     from examples.paper import figures
 
     names = list(dict.fromkeys(network(o.settings) for o in outcomes))
-    columns = -(-len(names) // 2)
-    picture, axes = figures.new(2, columns)
+    picture, axes = figures.new(-(-len(names) // 2), 2)
     for name, panel in zip(names, axes.flat):
         for arm in scale.arms:
             found = [o for o in outcomes.select(arm=arm) if network(o.settings) == name]
-            figures.over(panel, found, lambda s: s.rule, "best", arm, figures.LOOKS[arm])
+            look = {**figures.LOOKS[arm], "linestyle": ""}
+            figures.over(panel, found, lambda s: s.rule, "best", arm, look)
         figures.finish(panel, "", title=name)
     for panel in axes.flat[len(names) :]:
         panel.set_axis_off()
