@@ -129,5 +129,6 @@ STUDY = Study(
     tables=tables,
     figure=figure,
     note="Layer sizes, batch size 15, decay 0.8, rate 0.3 of a white pixel and the loss, "
-    "the squared errors of the mean output rates summed, are ours or the SNU authors': the paper's text does not give them.",
+    "the squared errors of the mean output rates summed, are ours or the SNU authors': the paper's "
+    "text does not give them.",
 )
