@@ -51,8 +51,9 @@ class Trainer:
         # Keras creates the variables of its metrics in the first step, which a compiled function
         # cannot; of no effect on the weights, as `reset` sets them.
         self.model.train_step(tuple(part[:2] for part in self.train))
-        # Keras's layers that deform images have operations that XLA does not know.
-        compiled = functools.partial(tf.function, jit_compile=not settings.deformation)
+        # XLA does not know the operations that deform images, and is slow at convolutions on a CPU.
+        use_xla = not settings.deformation and settings.network != "residual"
+        compiled = functools.partial(tf.function, jit_compile=use_xla)
         self._train = compiled(self._train_epoch)
         self._test = compiled(self._test_epoch)
 
