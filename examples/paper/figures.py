@@ -92,6 +92,30 @@ def over(axes, outcomes, x_of, metric, label, look):
         band(axes, [x_of(o.settings) for o in outcomes], columns, label, look)
 
 
+def points(axes, outcomes, names, name_of, metric, arm):
+    """Draws the metric of an arm over names, the arms side by side, with standard deviations.
+
+    Args:
+        axes: Matplotlib axes.
+        outcomes: List of `Outcome`s of the arm.
+        names: List of all names, in the order of the axis.
+        name_of: Function from settings to its name.
+        metric: String, a key of `outcomes.METRICS`.
+        arm: String, a key of `LOOKS`.
+    """
+    shift = 0.15 * (list(LOOKS).index(arm) - (len(LOOKS) - 1) / 2)
+    look = {**LOOKS[arm], "linestyle": ""}
+    found = [(name_of(o.settings), o.values(metric)) for o in outcomes]
+    axes.errorbar(
+        [names.index(name) + 1 + shift for name, _ in found],
+        [statistics.fmean(values) for _, values in found],
+        [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in found],
+        label=arm,
+        markersize=5,
+        **look,
+    )
+
+
 def finish(axes, x_label, y_label="test accuracy (%)", title="", log=False, whole=False):
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -30,12 +30,9 @@ def figure(outcomes, scale):
     from examples.paper import figures
 
     rows = list(dict.fromkeys(row(o.settings) for o in outcomes))
-    picture, axes = figures.new(1, 2)
-    axes[0, 1].set_axis_off()
+    picture, axes = figures.new(1, 1)
     for arm in scale.arms:
-        look = {**figures.LOOKS[arm], "linestyle": ""}
-        found = outcomes.select(arm=arm)
-        figures.over(axes[0, 0], found, lambda s: rows.index(row(s)) + 1, "best", arm, look)
+        figures.points(axes[0, 0], outcomes.select(arm=arm), rows, row, "best", arm)
     figures.finish(axes[0, 0], "configuration, in the order of the table", whole=True)
     figures.legend(picture, axes)
     return picture

@@ -58,8 +58,8 @@ def figure(outcomes, scale):
     for name, panel in zip(names, axes.flat):
         for arm in scale.arms:
             found = [o for o in outcomes.select(arm=arm) if network(o.settings) == name]
-            look = {**figures.LOOKS[arm], "linestyle": ""}
-            figures.over(panel, found, lambda s: s.rule, "best", arm, look)
+            figures.points(panel, found, scale.rules, lambda s: s.rule, "best", arm)
+        panel.set_xticks(range(1, len(scale.rules) + 1), scale.rules)
         figures.finish(panel, "", title=name)
     for panel in axes.flat[len(names) :]:
         panel.set_axis_off()
