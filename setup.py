@@ -34,7 +34,13 @@ setup(
             "tensorflow-datasets>=4.9.7",
         ],
         "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "setuptools>=77"],
-        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.25"],
+        "docs": [
+            "latex2mathml>=3.77",
+            "mkdocs>=1.6",
+            "mkdocs-jupyter>=0.25",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.26",
+        ],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

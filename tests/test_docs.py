@@ -1,16 +1,28 @@
-"""The code blocks of the README and the guide run, in order, each page from its top."""
+"""The code of the documentation runs, page by page from the top, and its reference is complete."""
 
+import importlib
+import inspect
+import json
 import pathlib
 import re
+import types
 
 import pytest
 import tensorflow as tf
 
+import keras_grapes
+
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def page_name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_code_blocks_run(page, tmp_path, monkeypatch, two_devices):
     monkeypatch.chdir(tmp_path)
     # Two strategies in one process collide.
@@ -20,8 +32,64 @@ def test_code_blocks_run(page, tmp_path, monkeypatch, two_devices):
         exec(compile(block, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=page_name)
+def test_cells_of_notebooks_run(notebook, tmp_path, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), str(notebook), "exec"), names)
+            # Kept with what it printed and drew, as the site shows it.
+            assert cell["execution_count"] is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_between_files_exist(page):
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in link:
             assert (page.parent / link).exists(), link
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1]
+    named = set(re.findall(r": (\S+\.(?:md|ipynb))$", navigation, re.MULTILINE))
+    pages = {*DOCS.rglob("*.md"), *NOTEBOOKS}
+    assert named == {str(page.relative_to(DOCS)) for page in pages}
+
+
+def documented():
+    """Names in the reference."""
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        yield from re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def resolve(name):
+    module, attributes = importlib.import_module("keras_grapes"), name.split(".")[1:]
+    for attribute in attributes:
+        module = getattr(module, attribute)
+    return module
+
+
+def public(module):
+    """Classes and functions that a module offers, those of its public modules included."""
+    names = getattr(module, "__all__", None)
+    if names is None:
+        own = inspect.getmembers(module, lambda v: getattr(v, "__module__", "") == module.__name__)
+        names = [name for name, value in own if not name.startswith("_") and callable(value)]
+    for name in names:
+        value = getattr(module, name)
+        if isinstance(value, types.ModuleType):
+            yield from public(value)
+        elif callable(value):
+            yield value
+
+
+def test_the_reference_has_every_public_name_once():
+    names = list(documented())
+    assert len(set(names)) == len(names)
+    values = [resolve(name) for name in names]
+    missing = {f"{v.__module__}.{v.__qualname__}" for v in public(keras_grapes) if v not in values}
+    assert not missing
