@@ -40,6 +40,8 @@ setup(
             "mkdocs-jupyter>=0.25",
             "mkdocs-material>=9.5",
             "mkdocstrings[python]>=0.26",
+            # Formats the signatures of the reference.
+            "ruff>=0.9",
         ],
     },
     classifiers=[
