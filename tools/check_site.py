@@ -41,7 +41,7 @@ def problems(site):
             continue  # Its links are for the root of a server.
         for reference, loaded in page.references:
             url = urllib.parse.urlsplit(reference)
-            if url.scheme == "data" or url.scheme in ("http", "https", "mailto") and not loaded:
+            if url.scheme == "data" or (url.scheme in ("http", "https", "mailto") and not loaded):
                 continue
             where = path.relative_to(site.resolve())
             if url.scheme or url.netloc:
