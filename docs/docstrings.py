@@ -1,4 +1,4 @@
-"""Extension of the reference: shows what Keras writes into docstrings and Google's style has not."""
+"""Extension of the reference: shows what Keras has in docstrings and Google's style has not."""
 
 import re
 

@@ -48,16 +48,8 @@ def draw_factor(theme):
         ax.set(xticks=nodes, xticklabels=nodes + 1)
         ax.spines[["top", "right"]].set_visible(False)
     axes[1].axhline(importance.max() / 2, ls="--", color=theme["faint"])
-    axes[1].text(
-        2.45,
-        importance.max() / 2 + 0.05,
-        "half of the\nlargest",
-        color=theme["faint"],
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        transform=axes[1].transData,
-    )
+    label = {"color": theme["faint"], "ha": "center", "va": "bottom", "fontsize": 9}
+    axes[1].text(1, importance.max() / 2 + 0.05, "half of the\nlargest", **label)
     for bound in (1, 2):
         axes[2].axhline(bound, ls="--", color=theme["faint"])
     return figure
