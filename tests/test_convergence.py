@@ -1,5 +1,7 @@
 """What the documentation proves about convergence, checked in numbers."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_every_step_of_the_local_version_descends_by_the_bound(share):
     assert bound > 0
     kernels = kernels_of_descent(model, data, rate, steps=25)
     spread = 0.0
-    for before, after in zip(kernels[:-1], kernels[1:]):
+    for before, after in itertools.pairwise(kernels):
         loss, gradient = loss_and_gradient(before)
         m = reference.dense_factor(before)
         spread = max(spread, np.ptp(m))

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
+SLOW_NOTEBOOKS = {"feedback_alignment", "spiking_networks"}
 
 
 def page_name(path):
@@ -32,7 +33,14 @@ def test_code_blocks_run(page, tmp_path, monkeypatch, two_devices):
         exec(compile(block, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=page_name)
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW_NOTEBOOKS else [])
+        for path in NOTEBOOKS
+    ],
+    ids=page_name,
+)
 def test_cells_of_notebooks_run(notebook, tmp_path, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
