@@ -1,10 +1,10 @@
 """The code of the documentation runs, page by page from the top, and its reference is complete."""
 
-import importlib
 import inspect
 import json
 import pathlib
 import re
+import sys
 import types
 
 import pytest
@@ -75,10 +75,11 @@ def documented():
 
 
 def resolve(name):
-    module, attributes = importlib.import_module("keras_grapes"), name.split(".")[1:]
-    for attribute in attributes:
-        module = getattr(module, attribute)
-    return module
+    # `keras_grapes.models.summary` is a module and a function of it: the module comes first.
+    owner, _, attribute = name.rpartition(".")
+    if not owner:
+        return keras_grapes
+    return getattr(sys.modules[owner] if owner in sys.modules else resolve(owner), attribute)
 
 
 def public(module):
