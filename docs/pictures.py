@@ -68,7 +68,7 @@ def draw_versions(theme):
             box = FancyBboxPatch((left, -0.5), 1.6, 1, "round,pad=0.05", fc="none", ec=theme["ink"])
             ax.add_patch(box)
             ax.text(left + 0.8, 0, name, ha="center", va="center", color=theme["ink"])
-            _arrow(ax, (left - 1.05, 0.28), (left - 0.1, 0.28), theme["faint"])
+            _arrow(ax, (left - (1.55 if place else 0.75), 0.28), (left - 0.1, 0.28), theme["faint"])
             if place:
                 _arrow(ax, (left - 0.1, -0.28), (left - 1.55, -0.28), theme["error"])
             hidden = place < 2

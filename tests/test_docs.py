@@ -102,3 +102,8 @@ def test_the_reference_has_every_public_name_once():
     values = [resolve(name) for name in names]
     missing = {f"{v.__module__}.{v.__qualname__}" for v in public(keras_grapes) if v not in values}
     assert not missing
+
+
+def test_the_citation_names_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {keras_grapes.__version__}\n" in citation
