@@ -39,7 +39,8 @@ setup(
             "mkdocs>=1.6",
             "mkdocs-jupyter>=0.25",
             "mkdocs-material>=9.5",
-            "mkdocstrings[python]>=0.26",
+            "mkdocstrings[python]>=1.0",
+            "mkdocstrings-python>=2.0",
             # Formats the signatures of the reference.
             "ruff>=0.9",
         ],
