@@ -17,7 +17,7 @@ from examples import command_line
 # fall while a user still waits.
 PROBE_SECONDS = 4
 
-# Name in TensorFlow Datasets: title, smallest file of its download.
+# Name: title, a small file of its download to ask for.
 _DOWNLOADS = {
     "mnist": (
         "MNIST",
@@ -27,8 +27,16 @@ _DOWNLOADS = {
         "Fashion-MNIST",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz",
     ),
+    "emnist": ("EMNIST letters", "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"),
+    "cifar10": ("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
+    "cifar100": ("CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"),
 }
-NAMES = (*_DOWNLOADS, "digits")
+# Where TensorFlow Datasets has it under another name.
+_TFDS_NAMES = {"emnist": "emnist/letters"}
+_CLASSES = {"emnist": 26, "cifar100": 100}
+# What the examples offer; the experiments of the paper need the others too.
+NAMES = ("mnist", "fashion_mnist", "digits")
+ALL_NAMES = (*_DOWNLOADS, "digits")
 
 
 class UnavailableError(Exception):
@@ -40,7 +48,7 @@ class Dataset:
     """Images and labels to train on and to test on.
 
     Args:
-        name: String, one of `NAMES`.
+        name: String, one of `ALL_NAMES`.
         title: String, the name to print.
         train: Pair of arrays: images, float32 in [0, 1], of shape
             `(examples, height, width, channels)`, and labels, int64, of shape `(examples,)`.
@@ -67,7 +75,7 @@ def load(name):
     """Loads a data set, from this machine if it is there, else from its host.
 
     Args:
-        name: String, one of `NAMES`.
+        name: String, one of `ALL_NAMES`.
 
     Returns:
         A `Dataset`.
@@ -116,23 +124,31 @@ def _load_digits():
     return Dataset("digits", "scikit-learn digits", (train_x, train_y), (test_x, test_y))
 
 
+def check(name):
+    """Raises an `UnavailableError` if a data set can be had neither here nor from its host."""
+    if name == "digits" or prepared_folder(name):
+        return
+    title, url = _DOWNLOADS[name]
+    if not answers(url):
+        raise UnavailableError(
+            f"{title} is not in {tfds_folder()} (TFDS_DATA_DIR) and "
+            f"{urllib.parse.urlsplit(url).netloc} does not answer."
+        )
+
+
 def _load_from_tfds(name):
     import tensorflow_datasets as tfds
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
-    title, url = _DOWNLOADS[name]
+    title = _DOWNLOADS[name][0]
+    check(name)
     folder = prepared_folder(name)
-    if folder is None and not answers(url):
-        raise UnavailableError(
-            f"{title} is not in {tfds_folder()} (TFDS_DATA_DIR) and "
-            f"{urllib.parse.urlsplit(url).netloc} does not answer."
-        )
     # Only now, as it takes seconds: the decision has fallen.
     command_line.import_tensorflow()
     try:
         if folder is None:
-            builder = tfds.builder(name)
+            builder = tfds.builder(_TFDS_NAMES.get(name, name))
             # Its own copy in Google storage is tried for minutes where that is out of reach.
             config = tfds.download.DownloadConfig(try_download_gcs=False)
             builder.download_and_prepare(download_config=config)
@@ -148,7 +164,10 @@ def _load_from_tfds(name):
         raise UnavailableError(
             f"{title} cannot be {doing} ({type(error).__name__}: {reason})."
         ) from error
-    return Dataset(name, title, train, test)
+    if name == "emnist":
+        # Its letters count from 1.
+        train, test = ((images, labels - 1) for images, labels in (train, test))
+    return Dataset(name, title, train, test, _CLASSES.get(name, 10))
 
 
 def tfds_folder():
@@ -158,7 +177,9 @@ def tfds_folder():
 
 def prepared_folder(name):
     """Returns the folder of a data set that is ready to be read, `None` if there is none."""
-    found = sorted((tfds_folder() / name).glob("[0-9]*.*.*/dataset_info.json"))
+    found = sorted(
+        (tfds_folder() / _TFDS_NAMES.get(name, name)).glob("[0-9]*.*.*/dataset_info.json")
+    )
     return found[-1].parent if found else None
 
 

@@ -1,0 +1,1 @@
+"""The experiments of the GRAPES paper, one command each: `python -m examples.paper --list`."""

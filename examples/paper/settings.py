@@ -1,0 +1,144 @@
+"""What a run is: every setting that its result hangs on, in one value that can be recorded."""
+
+import dataclasses
+
+# The 2 x 2 design: what of GRAPES each arm keeps, as arguments of `kg.Modulation`.
+ARMS = {
+    "plain": None,
+    "GRAPES": {},
+    "mean only": {"granularity": "layer"},
+    "pattern only": {"unit_mean": True},
+}
+PAPER_ARMS = ("plain", "GRAPES")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One run of one configuration.
+
+    Args:
+        dataset: String, a name of `examples.data`.
+        train_examples: Int, how many training images to take, the first ones; `None` for all.
+        test_examples: Likewise.
+        network: String, `"dense"`, `"SNU"`, `"SSNU"` or `"residual"`.
+        hidden: Tuple of ints, the units of the hidden layers.
+        activation: String, of the hidden layers. He's initialization goes with ReLU, Glorot's with
+            the others.
+        output: String, `"softmax"` with the categorical or `"sigmoid"` with the binary
+            cross-entropy.
+        bias: Bool. The authors' code has no biases, their text does not say.
+        dropout: Float, rate of dropout after every hidden layer.
+        deformation: String, `""`, `"affine"` or `"elastic"`, of the training images.
+        rule: String, `"BP"`, `"FA"`, `"DFA"` or `"IFA"`.
+        arm: String, a key of `ARMS`.
+        version: String, how back-propagation is modulated: `"propagating"` or `"local"`.
+        bounds: Tuple of two floats, the interval of the factors.
+        optimizer: String, a key of `networks.OPTIMIZERS`.
+        learning_rate: Float.
+        decay_every: Int, epochs after which the learning rate falls to a tenth; 0 for never.
+        batch_size: Int.
+        epochs: Int, of each task where there are several.
+        tasks: Int, number of permuted tasks learned one after the other; 0 for the plain data.
+        permuted_pixels: Int, how many pixels a task permutes; `None` for all.
+        steps: Int, time steps of the rate code in training, of spiking networks.
+        test_steps: Int, likewise in tests.
+        bits: Int, precision of the weights; `None` for float32.
+        noise: Float, standard deviation of the noise on each update, by the range of the weights.
+        record: Tuple of strings, what to record besides accuracy and loss: `"modulation"`,
+            `"weights"`.
+        seed: Int, of the initial weights, the order of the data and the permutations.
+    """
+
+    dataset: str = "mnist"
+    train_examples: int | None = None
+    test_examples: int | None = None
+    network: str = "dense"
+    hidden: tuple = (256, 256, 256, 256)
+    activation: str = "relu"
+    output: str = "softmax"
+    bias: bool = False
+    dropout: float = 0.0
+    deformation: str = ""
+    rule: str = "BP"
+    arm: str = "plain"
+    version: str = "propagating"
+    bounds: tuple = (1.0, 2.0)
+    optimizer: str = "SGD"
+    learning_rate: float = 0.001
+    decay_every: int = 0
+    batch_size: int = 64
+    epochs: int = 1
+    tasks: int = 0
+    permuted_pixels: int | None = None
+    steps: int = 20
+    test_steps: int = 300
+    bits: int | None = None
+    noise: float = 0.0
+    record: tuple = ()
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):  # As JSON has it.
+                object.__setattr__(self, field.name, tuple(value))
+
+    @property
+    def configuration(self):
+        """The settings without the seed."""
+        return dataclasses.replace(self, seed=0)
+
+    @property
+    def program(self):
+        """What a compiled training program hangs on: the settings without those it is given."""
+        if self.bits or self.noise:
+            # The random numbers of constraints go on from run to run: each has its own program.
+            return self
+        return dataclasses.replace(self, seed=0, learning_rate=0.0, decay_every=0, epochs=0)
+
+    @property
+    def all_epochs(self):
+        return self.epochs * max(1, self.tasks)
+
+    @property
+    def title(self):
+        """Hidden layers as the paper writes them, `"10x256 tanh"`."""
+        widths = sorted(set(self.hidden))
+        layers = f"{len(self.hidden)}x{widths[0]}" if len(widths) == 1 else str(self.hidden)
+        if self.network != "dense":
+            return f"{layers} {self.network}"
+        return f"{layers} {'ReLU' if self.activation == 'relu' else self.activation}"
+
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Returns recorded settings; `None` where they have what this version does not know."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**values) if set(values) <= known else None
+
+
+def vary(base, **choices):
+    """Lists `base` with every combination of the values, the last name varying fastest."""
+    found = [base]
+    for name, values in choices.items():
+        found = [dataclasses.replace(s, **{name: value}) for s in found for value in values]
+    return found
+
+
+def design(settings, arms, versions=("propagating",)):
+    """Lists settings with every arm, the modulated ones in every version, each once."""
+    found = []
+    for base in settings:
+        for arm in arms:
+            # Plain training has no versions.
+            for version in versions if ARMS[arm] is not None else versions[:1]:
+                found.append(dataclasses.replace(base, arm=arm, version=version))
+    return found
+
+
+def of_scale(scale, **more):
+    """`Settings` of the data and the epochs of a study's scale."""
+    names = ("dataset", "train_examples", "test_examples", "epochs")
+    return Settings(**{name: getattr(scale, name) for name in names}, **more)

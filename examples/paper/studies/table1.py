@@ -1,0 +1,56 @@
+"""Table 1: a residual network of nine layers, with Adam."""
+
+from examples.paper.outcomes import metrics_table
+from examples.paper.settings import ARMS, design, of_scale, vary
+from examples.paper.study import Study
+
+
+def runs(scale):
+    base = of_scale(
+        scale,
+        network="residual",
+        hidden=(),
+        dropout=0.2,
+        optimizer="Adam",
+        learning_rate=scale.learning_rate,
+        decay_every=50,
+    )
+    return design(vary(base, seed=range(scale.seeds)), scale.arms)
+
+
+def tables(outcomes, scale):
+    rows = [(o.settings.arm, o) for o in outcomes]
+    return [(f"Adam, {scale.dataset}", metrics_table(rows, "arm", ["final", "best"]))]
+
+
+def figure(outcomes, scale):
+    from examples.paper import figures
+
+    picture, axes = figures.new(1, 1)
+    for outcome in outcomes:
+        arm = outcome.settings.arm
+        figures.learning_curve(axes[0, 0], outcome, arm, figures.LOOKS[arm])
+    figures.finish(axes[0, 0], "epoch", title=scale.dataset, whole=True)
+    figures.legend(picture, axes)
+    return picture
+
+
+STUDY = Study(
+    name="table1",
+    title="Table 1: nine-layer residual network, Adam, CIFAR-10 (--dataset cifar100: the other)",
+    paper={
+        "dataset": "cifar10",
+        "train_examples": None,
+        "test_examples": None,
+        "learning_rate": 0.01,
+        "arms": tuple(ARMS),
+        "epochs": 250,
+        "seeds": 10,
+    },
+    reduced={"train_examples": 4000, "test_examples": 1000, "epochs": 4, "seeds": 1},
+    quick={"train_examples": 192, "test_examples": 100, "epochs": 1, "seeds": 1},
+    runs=runs,
+    tables=tables,
+    figure=figure,
+    note="Batch normalization is Keras's, in place of the authors' own; pixels are in [0, 1].",
+)

@@ -1,0 +1,74 @@
+"""What a study is: its runs at each preset, its table and its figure."""
+
+import dataclasses
+import types
+
+PRESETS = ("quick", "reduced", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """One figure or table of the paper.
+
+    Args:
+        name: String, what it is called on the command line.
+        title: String, one line that says what it shows.
+        paper: Dict, the scale of the paper: seeds, epochs, and the values that are gone through.
+        reduced: Dict of what differs from it where minutes must do.
+        quick: Dict likewise, for a look at whether it runs.
+        runs: Function from a scale to the list of `Settings`, each with every seed of the scale.
+        tables: Function from `outcomes.Outcomes` and a scale to a list of pairs of heading and
+            Markdown table.
+        figure: Function from `outcomes.Outcomes` and a scale to a matplotlib figure.
+        metric: String, a key of `outcomes.METRICS`, that the tables show.
+        note: String, what else a reader of the result must know.
+    """
+
+    name: str
+    title: str
+    paper: dict
+    reduced: dict
+    quick: dict
+    runs: object
+    tables: object
+    figure: object
+    metric: str = "final"
+    note: str = ""
+
+    def scale(self, preset, **overrides):
+        """Returns what a preset, and the options of the command line, choose.
+
+        Raises:
+            ValueError: If the study has no such choice.
+        """
+        chosen = {**self.paper, **(getattr(self, preset) if preset != "paper" else {})}
+        for name, value in overrides.items():
+            if value is None:
+                continue
+            if name not in chosen:
+                raise ValueError(f"--{name}: {self.name} has no choice of {name}")
+            chosen[name] = value
+        return types.SimpleNamespace(**chosen)
+
+    def caption(self, preset, scale):
+        """What the preset cuts from the settings of the paper, in a sentence."""
+        cuts = [
+            f"{name.replace('_', ' ')} {_text(value)} (paper: {_text(self.paper[name])})"
+            for name, value in vars(scale).items()
+            if value != self.paper[name]
+        ]
+        cut = f"Cut: {'; '.join(cuts)}." if cuts else "Nothing cut."
+        return f"Preset {preset}. {cut}{' ' + self.note if self.note else ''}"
+
+
+def _text(value):
+    if value is None:
+        return "all"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# What most studies share: the data, and how little of it a look takes.
+MNIST = {"dataset": "mnist", "train_examples": None, "test_examples": None}
+LOOK = {"train_examples": 2000, "test_examples": 1000, "epochs": 1, "seeds": 1}
