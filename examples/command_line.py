@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 # What the extra installs, and TensorFlow for the library itself.
-_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets")
+_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm")
 
 
 class Parser(argparse.ArgumentParser):
