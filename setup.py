@@ -32,8 +32,17 @@ setup(
             "matplotlib>=3.8",
             "scikit-learn>=1.3",
             "tensorflow-datasets>=4.9.7",
+            "tqdm>=4.66",
         ],
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "setuptools>=77"],
+        "test": [
+            "hypothesis>=6.100",
+            "keras-tuner>=1.4",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "setuptools>=77",
+            # Of TensorFlow's own dependencies no longer, and KerasTuner needs it without asking.
+            "tensorboard>=2.18",
+        ],
         "docs": [
             "latex2mathml>=3.77",
             "mkdocs>=1.6",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 # What the extra installs, and TensorFlow for the library itself.
-_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets")
+_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm")
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
         self.add_argument(
             "--output",
-            type=folder,
+            type=folder_path,
             default=folder,
             metavar="FOLDER",
             help=f"folder of the results, default: {folder}",
@@ -94,7 +94,7 @@ def seed(text):
     )
 
 
-def folder(text):
+def folder_path(text):
     """A path, `~` expanded."""
     if not text:
         raise argparse.ArgumentTypeError("must name a folder, received an empty text")

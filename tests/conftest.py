@@ -1,4 +1,6 @@
+import gc
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -6,6 +8,10 @@ import hypothesis
 import keras
 import pytest
 import tensorflow as tf
+
+# A shell that starts pytest in the background has it ignore Ctrl-C, and its children with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two logical devices, for the tests of distributed training.
 tf.config.set_logical_device_configuration(
@@ -24,6 +30,9 @@ def reproducible():
     yield
     keras.config.set_dtype_policy("float32")
     keras.backend.clear_session()
+    # It collects garbage among all that TensorFlow has ever made, which takes longer than most
+    # tests. What is alive by now is passed over from here on.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def parse(parser, arguments=None):
     )
     parser.add_argument(
         "--output",
-        type=command_line.folder,
+        type=command_line.folder_path,
         metavar="DIR",
         help="folder of records, table and figure, default: runs/paper/PRESET",
     )

@@ -121,7 +121,13 @@ def test_the_three_variants_differ_and_a_seed_repeats_them(tiny):
     assert other_seed.training_loss != first[0]
 
 
-@pytest.mark.parametrize("name", quickstart.LEARNING_RATES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("adam", "muon") else pytest.param(name, marks=pytest.mark.slow)
+        for name in quickstart.LEARNING_RATES
+    ],
+)
 def test_every_listed_optimizer_trains(name, tiny):
     try:
         quickstart.build_optimizer(name, 0.1)

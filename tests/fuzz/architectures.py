@@ -338,6 +338,29 @@ def architectures(draw):
     }
 
 
+# From data of a kind to a vector.
+_TO_VECTOR = {VECTOR: [], SEQUENCE: ["GlobalAveragePooling1D"], IMAGE: ["GlobalAveragePooling2D"]}
+_TO_VECTOR[VOLUME] = ["GlobalAveragePooling3D"]
+PLACES = [(*kinds, place) for kinds, entries in LAYERS.items() for place in range(len(entries))]
+
+
+@st.composite
+def around(draw, before, after, place):
+    """An architecture with one entry of `LAYERS` as a hidden layer, below another one."""
+    return {
+        "source": before,
+        "trunk": [
+            draw(LAYERS[before, after][place]),
+            draw(dense()),
+            *((name, {}) for name in _TO_VECTOR[after]),
+        ],
+        "heads": "one",
+        "modulation": draw(MODULATIONS),
+        "scale": 1.0,
+        "frozen": None,
+    }
+
+
 class Builder:
     """Makes a model of a description.
 

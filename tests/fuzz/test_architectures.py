@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, assume, given, settings
 
 import keras_grapes as kg
 from tests.fuzz.architectures import (
+    PLACES,
     TOKENS,
     VOCABULARY,
     Builder,
     architectures,
+    around,
     factor,
     nodes_of,
     over_kernel,
@@ -277,3 +279,16 @@ def test_a_few_random_architectures(description):
 @given(architectures())
 def test_many_random_architectures(description):
     check(description)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before, after, place", PLACES)
+def test_every_kind_of_layer_below_another(before, after, place):
+    """Random networks seldom have any one of them hidden."""
+
+    @settings(max_examples=2, **SETTINGS)
+    @given(around(before, after, place))
+    def check_around(description):
+        check(description)
+
+    check_around()
