@@ -130,7 +130,9 @@ def end_with_parent():
     """Ends this process when the standard input closes, as it does when the parent has gone."""
 
     def watch():
-        sys.stdin.buffer.read()
+        # Not through `sys.stdin`, whose lock Python wants back at its exit.
+        while os.read(0, 1):
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -14,6 +14,7 @@ import dataclasses
 import pathlib
 import sys
 import time
+import warnings
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from examples import command_line, data
@@ -287,6 +288,8 @@ def parse(parser, arguments=None):
 
 
 def main():
+    # A silent layer belongs in the report, without a place in the code.
+    warnings.showwarning = lambda message, *rest, **named: print(message, flush=True)
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
     dataset = data.load_for(parser, options.dataset)

@@ -403,8 +403,13 @@ class Builder:
         self.model = keras.Model(inputs, outputs)
         self.output_layers = self.sources_of(outputs)
         frozen = description["frozen"]
-        # Not a ConvLSTM: Keras forgets that it is frozen when it loads a model.
-        weighted = [made for made in self.made if made.weights and "convlstm" not in made.name]
+        # Not those that Keras, which loads a model, does not freeze again.
+        thawed = ("convlstm", "attention")
+        weighted = [
+            made
+            for made in self.made
+            if made.weights and not any(kind in made.name for kind in thawed)
+        ]
         if frozen is not None and frozen < len(weighted):
             weighted[frozen].trainable = False
 
