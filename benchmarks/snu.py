@@ -10,6 +10,7 @@ to look for them in, whose process takes its turns too.
     python benchmarks/snu.py
     python benchmarks/snu.py --python ~/peers/bin/python --output runs/snu.json
     python benchmarks/snu.py --steps 300 --batch 64
+    python benchmarks/snu.py --memory
 """
 
 import argparse
@@ -239,6 +240,44 @@ def measure(batch, options):
     return {name: [times[name] for times in rounds] for name in timers}, first
 
 
+# Of the measurement of memory: batch, time steps, units of each layer, numbers of layers.
+MEMORY = (256, 100, 256, (2, 8))
+
+
+def print_peak_memory(depth, jit_compile):
+    """Trains a network of so many layers and prints the peak resident memory in bytes."""
+    import resource
+
+    import keras
+    import tensorflow as tf
+
+    import keras_grapes as kg
+
+    batch, steps, units, _ = MEMORY
+    hidden = [kg.SNU(units, return_sequences=True) for _ in range(depth)]
+    pool = keras.layers.GlobalAveragePooling1D()
+    model = keras.Sequential([keras.Input((steps, units)), *hidden, pool])
+    model.compile("sgd", "mse", jit_compile=jit_compile)
+    data = tf.data.Dataset.from_tensors((tf.zeros((batch, steps, units)), tf.zeros((batch, units))))
+    model.fit(data.repeat(3), verbose=0)
+    # Linux counts in KiB.
+    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def measure_memory():
+    """Prints how many tensors `(batch, time, units)` a layer adds to the peak of training."""
+    batch, steps, units, depths = MEMORY
+    for jit_compile in (False, True):
+        peaks = []
+        for depth in depths:
+            command = [sys.executable, __file__, "--peak-memory-of", str(depth)]
+            command += ["--jit"] * jit_compile
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            peaks.append(int(done.stdout))
+        tensors = (peaks[1] - peaks[0]) / (depths[1] - depths[0]) / (4 * batch * steps * units)
+        print(f"jit_compile={jit_compile!s:5}  {tensors:.1f} tensors (batch, time, units) a layer")
+
+
 def table(times, first, batch):
     """The results of one batch size as text, slowest last."""
     lines = [
@@ -269,6 +308,9 @@ def parse():
     parser.add_argument("--repeats", type=int, default=5, help="steps a round, default 5")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers")
     parser.add_argument("--output", help="file for all numbers, as JSON")
+    parser.add_argument("--memory", action="store_true", help="measure the memory of a layer")
+    parser.add_argument("--peak-memory-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--jit", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if min(options.steps, options.rounds, options.repeats, *options.batch) < 1:
@@ -280,6 +322,10 @@ def main():
     options = parse()
     if options.serve:
         return serve_peer(options.serve, options.steps, options.batch[0])
+    if options.peak_memory_of:
+        return print_peak_memory(options.peak_memory_of, options.jit)
+    if options.memory:
+        return measure_memory()
     print(
         f"{'-'.join(map(str, SIZES))}, {options.steps} time steps, {os.cpu_count()} CPUs "
         f"({platform.machine()}), {options.rounds} rounds of {options.repeats} steps"
