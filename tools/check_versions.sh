@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 
 python=python3
 which=both
-oldest=("keras==3.9.*" "tensorflow==2.18.*")
+# A newer tensorflow-metadata needs a protobuf that this TensorFlow does not stand.
+oldest=("keras==3.9.*" "tensorflow==2.18.*" "tensorflow-metadata<1.18")
 newest=("keras" "tensorflow")
 folder=
 

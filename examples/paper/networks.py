@@ -124,6 +124,11 @@ def _deformations(settings):
         yield keras.layers.RandomTranslation(0.08, 0.08, fill_mode="constant")
         yield keras.layers.RandomZoom(0.1, fill_mode="constant")
     elif settings.deformation == "elastic":
+        if not hasattr(keras.layers, "RandomElasticTransform"):
+            raise ValueError(
+                f"elastic deformation needs a newer Keras than {keras.__version__}, one with "
+                "`keras.layers.RandomElasticTransform`"
+            )
         yield keras.layers.RandomElasticTransform(
             factor=1.0, scale=0.3, fill_mode="constant", value_range=(0, 1)
         )

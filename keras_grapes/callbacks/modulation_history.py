@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 import numbers
 import os
 
@@ -145,8 +146,13 @@ class ModulationHistory(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self.unit == "batch":
-            # Several batches at once where the model has `steps_per_execution`.
-            self._advance(batch - self._first_batch + 1)
+            # Several batches at once where the model has `steps_per_execution`; older versions of
+            # Keras tell the first of them alone.
+            steps = batch - self._first_batch + 1
+            if steps == 1:
+                left = (self.params.get("steps") or math.inf) - batch
+                steps = int(min(self.model.steps_per_execution, left))
+            self._advance(steps)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.unit == "epoch":

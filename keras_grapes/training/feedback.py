@@ -143,9 +143,10 @@ class FeedbackModel(keras.Model, abc.ABC):
         return send_error(ops.stop_gradient(x), [x], modulated)
 
     def _regularize_activity(self, layer, x):
-        # As in Keras's own call of a layer.
-        batch_size = ops.cast(ops.shape(x)[0], x.dtype)
-        self.add_loss(ops.divide_no_nan(layer.activity_regularizer(x), batch_size))
+        loss = layer.activity_regularizer(x)
+        if _regularizes_the_mean():
+            loss = ops.divide_no_nan(loss, ops.cast(ops.shape(x)[0], loss.dtype))
+        self.add_loss(loss)
 
     def gradients(self, x, y, sample_weight=None, backpropagate=False):
         """Returns the gradients that the rule gives for a batch, with nothing changed by it.
@@ -281,6 +282,15 @@ def projection_shape(chain, block, rule):
                 "to `keras.Input`."
             )
     return math.prod(block.map_shape), math.prod(chain.output.shape)
+
+
+@functools.cache
+def _regularizes_the_mean():
+    """Whether Keras takes an activity regularizer's mean over the batch; 3.9 took the sum."""
+    with tf.init_scope():
+        layer = keras.layers.Activation("linear", activity_regularizer=ops.sum)
+        layer(ops.ones((2, 1)))
+        return float(layer.losses[0]) == 1.0
 
 
 def _get_initializer(identifier):

@@ -478,15 +478,19 @@ def test_loss_scale_factor_is_handed_down():
     assert float(grapes.scale_loss(1.0)) == 1.0
 
 
-def test_loss_is_scaled_once_within_a_loss_scale_optimizer():
-    variables, gradients = random_variables()
-    before = variables[0].numpy()
-    grapes = kg.Grapes(optimizers.SGD(0.1, loss_scale_factor=128.0))
-    scaling = optimizers.LossScaleOptimizer(grapes, initial_scale=64.0)
-    assert float(scaling.scale_loss(1.0)) == 64.0
-    scaling.apply([64.0 * gradient for gradient in gradients], variables)
-    expected = 0.1 * reference.dense_factor(before) * gradients[0].numpy()
-    np.testing.assert_allclose(before - variables[0].numpy(), expected, rtol=1e-4, atol=1e-6)
+def test_loss_is_scaled_as_for_any_optimizer_within_a_loss_scale_optimizer():
+    updates = []
+    for wrap in (lambda inner: inner, kg.Grapes):
+        variables, gradients = random_variables()
+        before = variables[0].numpy()
+        inner = optimizers.SGD(0.1, loss_scale_factor=128.0)
+        scaling = optimizers.LossScaleOptimizer(wrap(inner), initial_scale=64.0)
+        assert float(scaling.scale_loss(1.0)) == 64.0
+        scaling.apply([64.0 * gradient for gradient in gradients], variables)
+        updates.append(variables[0].numpy() - before)
+    plain, modulated = updates
+    expected = reference.dense_factor(before) * plain
+    np.testing.assert_allclose(modulated, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_variables_that_keras_overwrites_are_not_stepped():
