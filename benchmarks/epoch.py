@@ -36,19 +36,12 @@ BATCH = 64
 
 def parse_arguments():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
-    for name, default, text in (
+    parser.add_counts(
         ("--width", 256, "units of a hidden layer"),
         ("--depth", 4, "number of hidden layers"),
         ("--images", 60_000, "images of an epoch"),
         ("--rounds", 5, "turns of each"),
-    ):
-        parser.add_argument(
-            name,
-            type=command_line.positive_int,
-            default=default,
-            metavar="N",
-            help=f"{text}, default: {default}",
-        )
+    )
     return parser.parse_args()
 
 

@@ -33,19 +33,12 @@ RULES = {
 
 def parse_arguments():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
-    for name, default, text in (
+    parser.add_counts(
         ("--width", 1024, "units of a hidden layer"),
         ("--depth", 3, "number of hidden layers"),
         ("--rounds", 15, "turns of each model"),
         ("--steps", 4, "steps in a turn"),
-    ):
-        parser.add_argument(
-            name,
-            type=command_line.positive_int,
-            default=default,
-            metavar="N",
-            help=f"{text}, default: {default}",
-        )
+    )
     parser.add_argument(
         "--batch",
         type=command_line.positive_int,

@@ -29,9 +29,10 @@ class Parser(argparse.ArgumentParser):
         Args:
             datasets: Tuple of strings, the names of the data sets.
             folder: String, the default of `--output`.
-            epochs: Int, named in the help as the default; the option itself is `None` then.
+            epochs: Int, the default that `settle_epochs` sets.
             epochs_on_digits: Int, likewise for the small data set.
         """
+        self._default_epochs = (epochs, epochs_on_digits)
         self.add_argument(
             "--dataset", choices=datasets, help="default: mnist, else digits if it is out of reach"
         )
@@ -56,6 +57,23 @@ class Parser(argparse.ArgumentParser):
         self.require_modules()
         self.make_folder(options.output)
         return options
+
+    def settle_epochs(self, options, dataset):
+        """Sets the number of epochs, where the options do not say it, by the data set."""
+        if options.epochs is None:
+            epochs, epochs_on_digits = self._default_epochs
+            options.epochs = epochs_on_digits if dataset.name == "digits" else epochs
+
+    def add_counts(self, *counts):
+        """Adds options that are positive ints, each a tuple of name, default and help."""
+        for name, default, text in counts:
+            self.add_argument(
+                name,
+                type=positive_int,
+                default=default,
+                metavar="N",
+                help=f"{text}, default: {default}",
+            )
 
     def require_modules(self):
         """Refuses to go on where what the examples need is not installed."""

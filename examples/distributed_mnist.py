@@ -61,8 +61,7 @@ def main():
     if options.end_with_parent:
         end_with_parent()
     dataset = data.load_for(parser, options.dataset).flattened()
-    if options.epochs is None:
-        options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
+    parser.settle_epochs(options, dataset)
     if "TF_CONFIG" in os.environ:
         work(dataset, options)
         return

@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from examples import command_line, data
+from examples import command_line, data, drawing
 
 HIDDEN_UNITS = (256, 256, 256)
 BATCH_SIZE = 64
@@ -141,11 +141,7 @@ def table(results):
 
 
 def new_figure(columns, title):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * columns, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.new_figure((5 * columns, 4.5))
     figure.suptitle(title)
     return figure
 
@@ -208,8 +204,7 @@ def main():
     options = parse(parser)
     dataset = data.load_for(parser, options.dataset).flattened()
     command_line.import_tensorflow()
-    if options.epochs is None:
-        options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
+    parser.settle_epochs(options, dataset)
     compare(dataset, options)
 
 

@@ -107,8 +107,7 @@ def main():
     options = parse(parser)
     dataset = data.load_for(parser, options.dataset).flattened()
     command_line.import_tensorflow()
-    if options.epochs is None:
-        options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
+    parser.settle_epochs(options, dataset)
     show(dataset, options)
 
 

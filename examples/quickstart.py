@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from examples import command_line, data
+from examples import command_line, data, drawing
 
 HIDDEN_UNITS = (256, 256, 256, 256)
 BATCH_SIZE = 64
@@ -163,12 +163,9 @@ def table(results):
 
 def draw(results, title, path):
     """Saves the learning curves as a picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.new_figure((10, 4.5))
     accuracy, loss = figure.subplots(1, 2)
     # Okabe and Ito's colours; markers and dashes tell the curves apart in grey as well.
     styles = (("#000000", "o", ":"), ("#E69F00", "s", "--"), ("#0072B2", "^", "-"))
@@ -221,8 +218,7 @@ def main():
         build_optimizer(options.optimizer, options.learning_rate)
     except ValueError:
         parser.error(f"argument --optimizer: '{options.optimizer}' is not in this version of Keras")
-    if options.epochs is None:
-        options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
+    parser.settle_epochs(options, dataset)
     compare(dataset, options)
 
 

@@ -17,7 +17,7 @@ import time
 import warnings
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from examples import command_line, data
+from examples import command_line, data, drawing
 
 UNITS = 256
 BATCH_SIZE = 32
@@ -174,11 +174,7 @@ def table(results, options):
 
 
 def figure(size, columns):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.new_figure(size)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
@@ -294,8 +290,7 @@ def main():
     options = parse(parser)
     dataset = data.load_for(parser, options.dataset)
     command_line.import_tensorflow()
-    if options.epochs is None:
-        options.epochs = EPOCHS_ON_DIGITS if dataset.name == "digits" else EPOCHS
+    parser.settle_epochs(options, dataset)
     compare(dataset.flattened(), options)
 
 

@@ -236,8 +236,7 @@ def constrain(model, constraint):
         # The layer that owns it has it in its config, and so in the saved model.
         for owner in [layer, *graph.all_layers(layer)]:
             for name in _KERNEL_NAMES:
-                argument = "kernel" if name == "kernel" else name.removesuffix("_kernel")
-                argument += "_constraint"
+                argument = name.removesuffix("_kernel") + "_constraint"
                 if getattr(owner, name, None) is kernel and hasattr(owner, argument):
                     setattr(owner, argument, copy)
     if model.compiled and model.train_function is not None:

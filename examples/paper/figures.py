@@ -4,9 +4,9 @@ import statistics
 import textwrap
 
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from examples import drawing
 
 viridis = colormaps["viridis"]
 # Okabe and Ito's colours; markers and dashes tell the arms apart in grey as well.
@@ -20,8 +20,7 @@ LOOKS = {
 
 def new(rows, columns, **shared):
     """Returns a figure and its array of axes."""
-    figure = Figure(figsize=(4.6 * columns, 3.6 * rows + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.new_figure((4.6 * columns, 3.6 * rows + 0.8))
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
