@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph, grouping, random
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -73,7 +73,7 @@ class FixedPoint(keras.constraints.Constraint):
         if self._seeds is None:
             code = ops.round(code)
         else:
-            code = ops.floor(code + keras.random.uniform(ops.shape(code), seed=self._seeds))
+            code = ops.floor(code + random.uniform(ops.shape(code), self._seeds))
         code = ops.clip(code, -codes, codes - 1)
         return ops.cast(code * (self.range / codes), weight.dtype)
 
@@ -122,9 +122,7 @@ class UpdateNoise(keras.constraints.Constraint):
 
     def __call__(self, weight):
         weight = ops.convert_to_tensor(weight)
-        noise = keras.random.normal(
-            ops.shape(weight), stddev=self.stddev * self.range, dtype="float32", seed=self._seeds
-        )
+        noise = random.normal(ops.shape(weight), self.stddev * self.range, self._seeds)
         return ops.cast(ops.cast(weight, "float32") + noise, weight.dtype)
 
     def get_config(self):

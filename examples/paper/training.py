@@ -51,8 +51,9 @@ class Trainer:
         # Keras creates the variables of its metrics in the first step, which a compiled function
         # cannot; of no effect on the weights, as `reset` sets them.
         self.model.train_step(tuple(part[:2] for part in self.train))
-        # XLA does not know the operations that deform images, and is slow at convolutions on a CPU.
-        use_xla = not settings.deformation and settings.network != "residual"
+        # XLA does not know the operations that deform images; on a CPU it is slow at convolutions
+        # and at the random numbers of dropout and rate coding.
+        use_xla = settings.network == "dense" and not (settings.dropout or settings.deformation)
         compiled = functools.partial(tf.function, jit_compile=use_xla)
         self._train = compiled(self._train_epoch)
         self._test = compiled(self._test_epoch)

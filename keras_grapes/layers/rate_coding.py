@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_grapes import random
+
 
 def rate_code(x, steps, rate=1.0, seed=None):
     """Turns values between 0 and 1 into random spike trains.
@@ -50,7 +52,7 @@ def rate_code(x, steps, rate=1.0, seed=None):
     # Half precision is too coarse for small probabilities.
     probability = rate * ops.cast(x, "float32")
     shape = ops.shape(x)
-    draws = keras.random.uniform((shape[0], steps, *shape[1:]), dtype="float32", seed=seed)
+    draws = random.uniform((shape[0], steps, *shape[1:]), seed)
     return ops.cast(draws < probability[:, None], dtype)
 
 
