@@ -122,7 +122,14 @@ def finish(axes, x_label, y_label="test accuracy (%)", title="", log=False, whol
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if log:
+        values = sorted({x for line in axes.lines for x in line.get_xdata()})
         axes.set_xscale("log")
+        axes.set_xticks(values, [f"{x:g}" for x in values])
+        axes.set_xticks([], minor=True)
+    if "%" in y_label:
+        # The band of a standard deviation may reach further than a share can.
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -2), min(high, 102))
     if whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 

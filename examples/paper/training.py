@@ -53,8 +53,9 @@ class Trainer:
         self.model.train_step(tuple(part[:2] for part in self.train))
         # XLA does not know the operations that deform images; on a CPU it is slow at convolutions
         # and at the random numbers of dropout and rate coding.
-        use_xla = settings.network == "dense" and not (settings.dropout or settings.deformation)
-        compiled = functools.partial(tf.function, jit_compile=use_xla)
+        random = settings.dropout or settings.deformation
+        self.use_xla = settings.network == "dense" and not random
+        compiled = functools.partial(tf.function, jit_compile=self.use_xla)
         self._train = compiled(self._train_epoch)
         self._test = compiled(self._test_epoch)
 

@@ -16,11 +16,17 @@ def runs(scale):
     for network, (depth, rate) in BEST.items():
         of_size = dataclasses.replace(base, network=network, learning_rate=rate)
         settings += vary(of_size, hidden=[(width,) * depth for width in scale.widths])
-    of_rate = dataclasses.replace(base, network="SNU", hidden=(scale.width,) * 3)
-    settings += vary(of_rate, learning_rate=scale.learning_rates)
+    three = dataclasses.replace(base, network="SNU", hidden=(scale.width,) * 3)
+    settings += vary(three, learning_rate=scale.learning_rates)
     of_depth = dataclasses.replace(base, network="SSNU", learning_rate=BEST["SSNU"][1])
     settings += vary(of_depth, hidden=[(scale.width,) * depth for depth in scale.depths])
     return design([r for s in settings for r in vary(s, seed=range(scale.seeds))], scale.arms)
+
+
+def of_rate(outcomes, scale, **more):
+    """The outcomes of panel b, by their learning rate."""
+    found = outcomes.select(network="SNU", hidden=(scale.width,) * 3, **more)
+    return sorted(found, key=lambda o: o.settings.learning_rate)
 
 
 def tables(outcomes, scale):
@@ -37,11 +43,16 @@ def tables(outcomes, scale):
                 pivot(of_size, "arm", lambda s: s.arm, lambda s: f"{s.hidden[0]} units", "final"),
             )
         )
-    of_rate = outcomes.select(network="SNU", hidden=(scale.width,) * 3)
     found.append(
         (
             f"7b: 3x{scale.width} SNU",
-            pivot(of_rate, "arm", lambda s: s.arm, lambda s: f"rate {s.learning_rate:g}", "final"),
+            pivot(
+                of_rate(outcomes, scale),
+                "arm",
+                lambda s: s.arm,
+                lambda s: f"rate {s.learning_rate:g}",
+                "final",
+            ),
         )
     )
     for depth in scale.depths:
@@ -76,8 +87,7 @@ def figure(outcomes, scale):
     rates, deep = axes[1]
     for arm in scale.arms:
         look = figures.LOOKS[arm]
-        found = outcomes.select(network="SNU", hidden=(scale.width,) * 3, arm=arm)
-        found.sort(key=lambda o: o.settings.learning_rate)
+        found = of_rate(outcomes, scale, arm=arm)
         figures.over(rates, found, lambda s: s.learning_rate, "final", arm, look)
         for outcome in outcomes.select(
             network="SSNU", hidden=(scale.width,) * scale.depths[-1], arm=arm
@@ -104,14 +114,11 @@ STUDY = Study(
         "seeds": 5,
     },
     reduced={
-        "train_examples": 6000,
-        "test_examples": 1000,
+        "test_examples": 2000,
         "test_steps": 100,
-        "width": 128,
-        "widths": (64, 128),
-        "learning_rates": (0.01, 0.1),
+        "widths": (64, 256),
         "depths": (4,),
-        "epochs": 4,
+        "epochs": 3,
         "seeds": 2,
     },
     quick={

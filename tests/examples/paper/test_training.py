@@ -25,8 +25,8 @@ def trained_by_fit(settings):
     trainer = training.Trainer(settings.program)
     model = networks.build(settings, trainer.shape, trainer.classes)
     networks.compile_model(model, settings)
-    # As the engine: without XLA, dropout draws other numbers.
-    model.jit_compile = True
+    # As the engine: with XLA, dropout draws other numbers.
+    model.jit_compile = trainer.use_xla
     losses = []
     images, labels = (part.numpy() for part in trainer.train)
     for epoch in range(settings.epochs):
