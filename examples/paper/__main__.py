@@ -12,8 +12,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from examples import command_line, data
 from examples.paper import schedule
-from examples.paper.outcomes import METRICS, Outcomes
 from examples.paper.records import BusyError, Records
+from examples.paper.report import Report, unique_runs
 from examples.paper.settings import ARMS, PAPER_ARMS
 from examples.paper.studies import STUDIES
 from examples.paper.study import PRESETS
@@ -102,11 +102,10 @@ def main(arguments=None):
 def perform(study, options):
     """Trains what is not recorded yet, then writes table and figure."""
     records = Records(options.output / RECORDS)
-    runs = list(dict.fromkeys(study.runs(options.scale)))
+    runs = unique_runs(study, options.scale)
     known = records.load()
     pending = [settings for settings in runs if settings not in known]
-    caption = study.caption(options.preset, options.scale)
-    print(f"{study.name}: {study.title}\n{caption}")
+    print(f"{study.name}: {study.title}\n{study.caption(options.preset, options.scale)}")
     print(f"{len(runs)} runs, {len(runs) - len(pending)} recorded in {records.path}", flush=True)
     if pending and not options.plot_only:
         for name in sorted({settings.dataset for settings in pending}):
@@ -116,28 +115,20 @@ def perform(study, options):
             print(f"The others will take {schedule.duration(seconds)} on this machine.", flush=True)
         with records.writing():
             schedule.run_all(pending, records, options.jobs)
-    report(study, options, runs, records.load(), caption)
+    write(Report(study, options.preset, options.scale, records.load()), options.output)
 
 
-def report(study, options, runs, records, caption):
-    """Writes the table and the figure of a study from records alone, and prints the table."""
-    recorded = sum(settings in records for settings in runs)
-    if not recorded:
+def write(report, folder):
+    """Writes the table and the figure of a study, and prints the table."""
+    if not report.records:
         print("Nothing is recorded yet: no table, no figure.")
         return
-    if recorded < len(runs):
-        caption += f" Incomplete: {recorded} of {len(runs)} runs."
-    caption += f" Numbers: {METRICS[study.metric]}; mean ± standard deviation (runs)."
-    outcomes = Outcomes(runs, records)
-    tables = "\n\n".join(
-        f"{heading}\n\n{table}" for heading, table in study.tables(outcomes, options.scale)
-    )
-    print(f"\n{tables}\n")
-    from examples.paper import figures
-
-    table, picture = (options.output / f"{study.name}.{kind}" for kind in ("md", "png"))
-    table.write_text(f"**{study.title}.** {caption}\n\n{tables}\n", encoding="utf-8")
-    figures.save(study.figure(outcomes, options.scale), study.title, caption, picture)
+    study = report.study
+    print(f"\n{report.tables}\n")
+    table, picture = (folder / f"{study.name}.{kind}" for kind in ("md", "png"))
+    text = f"**{study.title}.** {report.caption}\n\n{report.tables}\n"
+    table.write_text(text, encoding="utf-8")
+    report.save_figure(picture)
     print(f"Table {table}, figure {picture}")
 
 

@@ -1,0 +1,45 @@
+"""What a study has found, as text and as a picture, from records alone."""
+
+from examples.paper.outcomes import METRICS, Outcomes
+
+
+class Report:
+    """Caption, tables and figure of a study.
+
+    Args:
+        study: `Study`.
+        preset: String.
+        scale: What `study.scale` has chosen.
+        records: Dict of `Settings` to record, as `Records.load` gives it; others are passed over.
+    """
+
+    def __init__(self, study, preset, scale, records):
+        self.study = study
+        self.scale = scale
+        runs = unique_runs(study, scale)
+        self.runs = len(runs)
+        self.records = {settings: records[settings] for settings in runs if settings in records}
+        self.outcomes = Outcomes(runs, records)
+        self.caption = study.caption(preset, scale)
+        if len(self.records) < self.runs:
+            self.caption += f" Incomplete: {len(self.records)} of {self.runs} runs."
+        self.caption += f" Numbers: {METRICS[study.metric]}; mean ± standard deviation (runs)."
+
+    @property
+    def tables(self):
+        """The tables as Markdown, each below its heading."""
+        return "\n\n".join(
+            f"**{heading}**\n\n{table}"
+            for heading, table in self.study.tables(self.outcomes, self.scale)
+        )
+
+    def save_figure(self, path):
+        from examples.paper import figures
+
+        picture = self.study.figure(self.outcomes, self.scale)
+        figures.save(picture, self.study.title, self.caption, path)
+
+
+def unique_runs(study, scale):
+    """The runs of a study, each once: its panels share some."""
+    return list(dict.fromkeys(study.runs(scale)))
