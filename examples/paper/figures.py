@@ -9,12 +9,14 @@ from matplotlib.ticker import MaxNLocator
 from examples import drawing
 
 viridis = colormaps["viridis"]
-# Okabe and Ito's colours; markers and dashes tell the arms apart in grey as well.
+# Okabe and Ito's colours; markers and dashes tell the arms apart in grey as well. The controls go
+# around what they may coincide with.
+_AROUND = {"markersize": 9, "fillstyle": "none"}
 LOOKS = {
-    "plain": {"color": "#000000", "marker": "o", "linestyle": ":"},
-    "GRAPES": {"color": "#0072B2", "marker": "^", "linestyle": "-"},
-    "mean only": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
-    "pattern only": {"color": "#009E73", "marker": "D", "linestyle": "-."},
+    "plain": {"color": "#000000", "marker": "o", "linestyle": ":", "markersize": 5},
+    "GRAPES": {"color": "#0072B2", "marker": "^", "linestyle": "-", "markersize": 5},
+    "mean only": {"color": "#E69F00", "marker": "s", "linestyle": "--", **_AROUND},
+    "pattern only": {"color": "#009E73", "marker": "D", "linestyle": "-.", **_AROUND},
 }
 
 
@@ -45,9 +47,7 @@ def band(axes, x, columns, label, look):
     mean = [statistics.fmean(c) for c in columns]
     deviation = [statistics.stdev(c) if len(c) > 1 else 0.0 for c in columns]
     many = len(x) > 15
-    axes.plot(
-        x, mean, label=label, markersize=5, **{**look, "marker": "" if many else look["marker"]}
-    )
+    axes.plot(x, mean, label=label, **{**look, "marker": "" if many else look["marker"]})
     low, high = zip(*((m - d, m + d) for m, d in zip(mean, deviation)))
     axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
@@ -110,7 +110,6 @@ def points(axes, outcomes, names, name_of, metric, arm):
         [statistics.fmean(values) for _, values in found],
         [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in found],
         label=arm,
-        markersize=5,
         **look,
     )
 
