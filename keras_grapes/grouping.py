@@ -228,7 +228,8 @@ def weight_layers(root):
     """Lists the layers of a model, or of a composite layer, that own weights.
 
     Output layers are found from the graph: those from which the output is reached through no
-    further kernel. Where there is no graph (subclassed models and composite layers) the last layer
+    further kernel, nor through a layer of an unknown class that has matrices of weights. Where
+    there is no graph (subclassed models and composite layers) the last layer
     with a group is taken for the output layer, and says so.
 
     Args:
@@ -246,15 +247,48 @@ def weight_layers(root):
     def with_groups(layer):
         return [found[id(owner)] for owner in _owners(layer) if found[id(owner)].groups]
 
+    def with_nodes(layer):
+        # Without groups, as of tied embeddings, a layer can still be where the output is computed.
+        return with_groups(layer) or [found[id(o)] for o in _owners(layer) if _mixes_nodes(o)]
+
     outputs = graph.output_calls(root)
-    reached = [root] if outputs is None else graph.reached_first(outputs, with_groups)
+    reached = [root] if outputs is None else graph.reached_first(outputs, with_nodes)
     for layer in reached:
-        candidates = with_groups(layer)
+        candidates = with_nodes(layer)
         for entry in candidates[-1:]:
             entry.is_output = True
         for entry in candidates:
             entry.output_guessed = len(candidates) > 1
     return list(found.values())
+
+
+# Their weights act on each node by itself, whatever axes they have.
+_ELEMENTWISE = tuple(
+    getattr(layers, name)
+    for name in (
+        "BatchNormalization",
+        "GroupNormalization",
+        "LayerNormalization",
+        "Normalization",
+        "PReLU",
+        "RMSNormalization",
+    )
+    if hasattr(layers, name)
+)
+
+
+def _mixes_nodes(layer):
+    return _has_matrices(layer) and not isinstance(layer, _ELEMENTWISE)
+
+
+def _has_matrices(layer):
+    return any(len(weight.shape) >= 2 for weight in layer.weights)
+
+
+def has_unknown_weights(layer):
+    """Whether a layer has matrices of weights and its class is neither Keras's nor registered."""
+    is_known = type(layer).__module__.split(".")[0] == "keras" or find_grouping(layer)
+    return _has_matrices(layer) and not is_known
 
 
 def _owners(layer):
@@ -279,6 +313,9 @@ def mark_error_modulated(layer):
     """Marks the weights of a layer whose error is modulated, so that no optimizer does it again."""
     for weight in layer.weights:
         setattr(weight, _MARK, True)
+        # A tape watches the backend's variable.
+        if hasattr(weight.value, "assign"):
+            setattr(weight.value, _MARK, True)
 
 
 def is_error_modulated(weight):
@@ -306,6 +343,11 @@ def is_kernel_name(variable):
     """Whether a variable is named as Keras names the kernels of its layers."""
     name = variable.name.split("/")[-1].split(":")[0]
     return name == "kernel" or name.endswith("_kernel")
+
+
+def path_of(variable):
+    """The path of a Keras variable; the name of the backend's, which has no path."""
+    return getattr(variable, "path", variable.name)
 
 
 # Keras's own layers.

@@ -1,6 +1,7 @@
 """Export for serving: the forward pass of a model, and nothing else."""
 
 import contextlib
+import keyword
 import os
 import pathlib
 import re
@@ -163,6 +164,8 @@ def _arguments(model, input_signature):
 def _as_argument(name):
     """The form that TensorFlow gives the names of a function's arguments."""
     name = re.sub("[^A-Za-z0-9_]", "_", name)
+    if keyword.iskeyword(name) or name == "self":
+        return f"{name}_"
     return name if name[0].isalpha() else f"arg_{name}"
 
 

@@ -373,3 +373,35 @@ def test_names_alone():
 def test_one_kernel_is_an_output_layer():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     assert grouping.group_by_name(model.trainable_variables) == []
+
+
+def output_layers(model):
+    return [entry.layer.name for entry in grouping.weight_layers(model) if entry.is_output]
+
+
+def test_output_layer_of_an_unknown_class():
+    hidden = [layers.Dense(4, "relu", name="h1"), layers.Dense(4, name="h2")]
+    model = keras.Sequential([keras.Input((3,)), *hidden, OutgoingFirst(name="out")])
+    assert output_layers(model) == ["out"]
+
+
+def test_tied_embeddings_are_the_output():
+    if not hasattr(layers, "ReversibleEmbedding"):
+        pytest.skip("this Keras has no ReversibleEmbedding")
+    embedding = layers.ReversibleEmbedding(10, 6, name="embedding")
+    inputs = keras.Input((5,), dtype="int32")
+    hidden = layers.Dense(6, name="hidden")(embedding(inputs))
+    model = keras.Model(inputs, embedding(hidden, reverse=True))
+    assert output_layers(model) == ["embedding"]
+    (group,) = kg.Grapes("sgd", model=model).find_groups(model)
+    assert group.kernels[0] is model.get_layer("hidden").kernel
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.LayerNormalization(axis=(1, 2)), layers.PReLU(), layers.BatchNormalization()]
+)
+def test_elementwise_weights_behind_the_output_layer(layer):
+    inputs = keras.Input((5, 3))
+    hidden = layers.Dense(6, name="hidden")(inputs)
+    model = keras.Model(inputs, layer(layers.Dense(4, name="out")(hidden)))
+    assert output_layers(model) == ["out"]

@@ -422,8 +422,10 @@ def test_wrong_model(tmp_path):
         (keras.layers.InputSpec(dtype="float32", shape=(5, 6), name="my-input"), "my_input"),
         ([keras.Input((6,), name="image")], "image"),
         (tf.TensorSpec((None, 6), tf.float32, name="1x"), "arg_1x"),
+        (tf.TensorSpec((None, 6), tf.float32, name="in"), "in_"),
+        (tf.TensorSpec((None, 6), tf.float32, name="self"), "self_"),
     ],
-    ids=["tensor spec", "input spec", "list", "number first"],
+    ids=["tensor spec", "input spec", "list", "number first", "keyword", "self"],
 )
 def test_input_signature(signature, name, tmp_path):
     model = subclassed()

@@ -11,14 +11,14 @@ import json
 import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from examples.paper.__main__ import RECORDS
 from examples.paper.records import Records
 from examples.paper.report import Report
 from examples.paper.studies import STUDIES
 
 PRESET = "reduced"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "paper.md"
 RESULTS = ROOT / "docs" / "results"
 

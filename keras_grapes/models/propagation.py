@@ -14,10 +14,13 @@ def propagate(model, modulation=None, select=None):
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
-    layer names are those of `model`, which stays as it is. Layers without a kernel, output layers
-    and layers that are wrapped already stay as they are. Layers whose nodes are not the channels of
-    their output, such as an `LSTM`, cannot be wrapped: a warning names them. A compiled model comes
-    back compiled, with a fresh optimizer of the same config, as `keras.models.clone_model` does it.
+    layer names are those of `model`, which stays as it is. The factor stands at the output of that
+    layer, ahead of normalization layers behind it; to have it behind them, wrap the block of both
+    in an `ErrorModulation` yourself. Layers without a kernel, output layers and layers that are
+    wrapped already stay as they are. Layers whose nodes are not the channels of their output, such
+    as an `LSTM`, and layers of an unknown class cannot be wrapped: a warning names them. A compiled
+    model comes back compiled, with a fresh optimizer of the same config, as
+    `keras.models.clone_model` does it.
 
     Args:
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
@@ -116,10 +119,19 @@ def _choose(model, select):
     }
     chosen, refused = set(), []
     for layer in graph.leaf_layers(model):
-        hidden = grouping.nested_groups(layer) and not any(id(w) in output for w in layer.weights)
-        if not hidden or isinstance(layer, ErrorModulation):
+        groups = grouping.nested_groups(layer)
+        unknown = not groups and grouping.has_unknown_weights(layer)
+        is_output = any(id(w) in output for w in layer.weights)
+        if is_output or isinstance(layer, ErrorModulation) or not (groups or unknown):
             continue
         if select is not None and not select(layer):
+            continue
+        if unknown:
+            refused.append(
+                f"- Layer '{layer.name}' of class {type(layer).__name__}, whose weights are not "
+                "known to feed nodes: see `keras_grapes.register_grouping`; a grouping that "
+                "returns an empty list says that they feed none."
+            )
             continue
         try:
             check_wrappable(layer)

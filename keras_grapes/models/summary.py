@@ -95,14 +95,14 @@ def _optimizer_rows(optimizer):
     rows, grouped = [], set()
     for group in optimizer.groups:
         grouped.update(id(kernel) for kernel in group.kernels)
-        layer = group.kernels[0].path.rpartition("/")[0]
+        layer = grouping.path_of(group.kernels[0]).rpartition("/")[0]
         status = "update (nodes guessed: last axis)" if group.guessed else "update"
         factor = keras.ops.convert_to_numpy(group.factor(optimizer.modulation))
         rows.append(_row(layer, group, factor, status, 1.0))
     for variable in optimizer.trainable_variables:
         if id(variable) in grouped:
             continue
-        layer, _, name = variable.path.rpartition("/")
+        layer, _, name = grouping.path_of(variable).rpartition("/")
         status = "no: not a kernel"
         if grouping.is_error_modulated(variable):
             status = "no: in an ErrorModulation"
@@ -147,10 +147,8 @@ def _row(layer_name, group, factor, status, gain):
 
 
 def _row_without_nodes(layer, gain):
-    known = type(layer).__module__.split(".")[0] == "keras" or grouping.find_grouping(layer)
-    matrices = [weight for weight in layer.weights if len(weight.shape) >= 2]
     status = "no: not a kernel"
-    if matrices and not known:
+    if grouping.has_unknown_weights(layer):
         status = "no: unknown weights, see register_grouping"
     names = " + ".join(weight.name for weight in layer.trainable_weights or layer.weights)
     return (layer.name, names, "", "", "", "", status, _format_gain(gain))

@@ -91,7 +91,7 @@ class Grapes(keras.optimizers.Optimizer):
         self.inner_optimizer.build(variables)
         super().build(variables)
         if left_alone:
-            names = [group.kernels[0].path for group in left_alone]
+            names = [grouping.path_of(group.kernels[0]) for group in left_alone]
             warnings.warn(
                 f"`Grapes` leaves {len(names)} kernels alone whose error `ErrorModulation` "
                 f"modulates already: {names}. Use one of the two, or call "
@@ -209,7 +209,7 @@ class Grapes(keras.optimizers.Optimizer):
             "name": self.name,
             "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "modulation": keras.saving.serialize_keras_object(self.modulation),
-            "groups": self._grouping.get_config(),
+            "groups": self._grouping.get_config(self._trainable_variables if self.built else None),
         }
 
     @classmethod
@@ -246,7 +246,7 @@ class NameGrouping:
     def find(self, variables):
         return grouping.group_by_name(variables)
 
-    def get_config(self):
+    def get_config(self, built_with):
         return None
 
 
@@ -266,7 +266,6 @@ class ModelGrouping:
                 "`model.build(input_shape)` or call it on data before you make the optimizer."
             )
         self.model_name = model.name
-        self.trained = model.trainable_variables
         self.weights = model.weights
         self.groups = _hidden_groups(grouping.weight_layers(model))
 
@@ -283,8 +282,8 @@ class ModelGrouping:
         given = {_key(v) for v in variables}
         return [g for g in self.groups if any(_key(k) in given for k in g.kernels)]
 
-    def get_config(self):
-        return _describe(self.find(self.trained), self.trained)
+    def get_config(self, built_with):
+        return _describe(self, built_with or self.weights)
 
 
 class StoredGrouping:
@@ -314,12 +313,16 @@ class StoredGrouping:
             groups.append(grouping.Group(kernels, axes))
         return groups
 
-    def get_config(self):
-        return self.config
+    def get_config(self, built_with):
+        return self.config if built_with is None else _describe(self, built_with)
 
 
-def _describe(groups, variables):
-    place_of = {_key(v): place for place, v in enumerate(variables)}
+def _describe(variable_grouping, variables):
+    """The groups by their places among the variables that are trained now, as a loaded model will
+    have them: layers may have been frozen, or thawed, in the meantime."""
+    trained = [v for v in variables if v.trainable]
+    place_of = {_key(v): place for place, v in enumerate(trained)}
+    groups = variable_grouping.find(variables)
     return [
         {
             "variables": [place_of.get(_key(k)) for k in group.kernels],
@@ -327,6 +330,7 @@ def _describe(groups, variables):
             "incoming_axes": [list(axes) for axes in group.incoming_axes],
         }
         for group in groups
+        if any(_key(k) in place_of for k in group.kernels)
     ]
 
 

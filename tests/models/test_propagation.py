@@ -186,6 +186,22 @@ def test_layers_that_cannot_be_wrapped_are_named():
     assert wrapped_names(copy) == {"embed", "simple"}
 
 
+def test_unknown_hidden_layers_are_named():
+    class Matrix(layers.Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight(shape=(input_shape[-1], 4))
+
+        def call(self, x):
+            return keras.ops.matmul(x, self.w)
+
+    hidden = [layers.Dense(5, name="h1"), Matrix(name="matrix"), layers.Dense(5, name="h2")]
+    model = keras.Sequential([keras.Input((3,)), *hidden, Matrix(name="out")])
+    with pytest.warns(UserWarning, match="Layer 'matrix' of class Matrix.*register_grouping") as w:
+        propagated = kg.propagate(model)
+    assert "'out'" not in str(w[0].message)
+    assert [isinstance(layer, kg.ErrorModulation) for layer in propagated.layers] == [1, 0, 1, 0]
+
+
 def test_select():
     copy = kg.propagate(sequential(), select=lambda layer: layer.name == "b")
     assert wrapped_names(copy) == {"b"}

@@ -523,6 +523,21 @@ def test_inside_a_multi_optimizer():
     np.testing.assert_allclose(step, expected, rtol=1e-5)
 
 
+def test_saved_inside_a_multi_optimizer(tmp_path):
+    if not hasattr(optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no MultiOptimizer")
+    dense = [layers.Dense(6, name=name) for name in ("a", "b", "out")]
+    model = keras.Sequential([keras.Input((6,)), *dense])
+    grapes = kg.Grapes(optimizers.SGD(0.1), model=model)
+    mapping = optimizers.OptimizerMap(optimizers.SGD(0.1), {".*kernel": grapes})
+    compile_fit(model, optimizers.MultiOptimizer(mapping))
+    assert modulated(grapes) == ["a", "b"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").optimizer
+    (grapes,) = [inner for inner in loaded.optimizers if isinstance(inner, kg.Grapes)]
+    assert modulated(grapes) == ["a", "b"]
+
+
 def test_mirrored_over_two_devices_equals_one(two_devices):
     results = []
     x, y = data(64)
@@ -552,6 +567,85 @@ def test_frozen_layers_and_unfreezing():
     compiled(kg.Grapes("sgd", model=model), model)
     fit(model)
     assert len(model.optimizer.groups) == 2
+
+
+def alike():
+    """Kernels of one shape, so that a wrong position of one would not be noticed."""
+    dense = [layers.Dense(6, use_bias=False, name=name) for name in "abc"]
+    return keras.Sequential([keras.Input((6,)), *dense, layers.Dense(6, name="out")])
+
+
+def pyramid():
+    dense = [layers.Dense(units, name=name) for units, name in zip((8, 7, 5), "abc")]
+    return keras.Sequential([keras.Input((6,)), *dense, layers.Dense(6, name="out")])
+
+
+def modulated(optimizer):
+    return [group.kernels[0].path.split("/")[-2] for group in optimizer.groups]
+
+
+def compile_fit(model, optimizer):
+    model.compile(optimizer, "mse")
+    model.fit(data()[0], data()[0], verbose=0)
+
+
+def freeze_then_compile(model):
+    grapes = kg.Grapes("sgd", model=model)
+    model.layers[0].trainable = False
+    compile_fit(model, grapes)
+
+
+def thaw_then_compile(model):
+    model.layers[0].trainable = False
+    grapes = kg.Grapes("sgd", model=model)
+    model.layers[0].trainable = True
+    compile_fit(model, grapes)
+
+
+def train_then_freeze(model):
+    compile_fit(model, kg.Grapes("sgd", model=model))
+    model.layers[0].trainable = False
+    compile_fit(model, model.optimizer)
+
+
+def freeze_without_compile(model):
+    compile_fit(model, kg.Grapes("sgd", model=model))
+    model.layers[0].trainable = False
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+@pytest.mark.parametrize(
+    "prepare, expected",
+    [
+        (freeze_then_compile, "bc"),
+        (thaw_then_compile, "abc"),
+        (train_then_freeze, "bc"),
+        (freeze_without_compile, "bc"),
+    ],
+)
+@pytest.mark.parametrize("make", [alike, pyramid])
+def test_saved_model_keeps_its_groups_when_layers_are_frozen(make, prepare, expected, tmp_path):
+    model = make()
+    prepare(model)
+    # And once more, from what was loaded.
+    for name in ("once.keras", "twice.keras"):
+        model.save(tmp_path / name)
+        model = keras.models.load_model(tmp_path / name)
+        assert modulated(model.optimizer) == list(expected)
+    clone = keras.models.clone_model(model)
+    clone.optimizer.build(clone.trainable_variables)
+    assert modulated(clone.optimizer) == list(expected)
+
+
+def test_loaded_model_whose_layers_are_frozen_keeps_its_groups(tmp_path):
+    model = alike()
+    compile_fit(model, kg.Grapes("sgd", model=model))
+    model.save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    model.layers[1].trainable = False
+    model.compile(kg.Grapes.from_config(model.optimizer.get_config()), "mse")
+    model.optimizer.build(model.trainable_variables)
+    assert modulated(model.optimizer) == ["a", "c"]
 
 
 def test_weights_shared_between_layers_are_modulated_once():
@@ -593,6 +687,18 @@ def test_weights_within_error_modulation_are_left_alone_with_one_warning():
             fit(model)
         assert len([w for w in caught if "leaves" in str(w.message)]) == 1
         assert [g.kernels[0] for g in model.optimizer.groups] == [model.get_layer("second").kernel]
+
+
+def test_weights_within_error_modulation_are_left_alone_among_the_variables_of_a_tape():
+    model = kg.propagate(network())
+    with tf.GradientTape() as tape:
+        loss = keras.ops.sum(model(data()[0]))
+    variables = tape.watched_variables()
+    grapes = kg.Grapes("sgd")
+    with pytest.warns(UserWarning, match="leaves 2 kernels alone"):
+        grapes.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    assert grapes.groups == []
+    assert "no: in an ErrorModulation" in kg.summary(grapes)
 
 
 def test_subclassed_model():
