@@ -114,6 +114,7 @@ STUDY = Study(
         "seeds": 5,
     },
     reduced={
+        "train_examples": 20000,
         "test_examples": 2000,
         "test_steps": 100,
         "widths": (64, 256),
