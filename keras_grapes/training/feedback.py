@@ -76,6 +76,11 @@ class FeedbackModel(keras.Model, abc.ABC):
         """List of the hidden layers with a kernel, the first one first."""
         return [block.layer for block in self._chain.hidden]
 
+    @property
+    def output_names(self):
+        # By these `compile` assigns losses and metrics. A Sequential model has none.
+        return self.model.output_names
+
     def _check(self, chain, modulation):
         """Raises a `ValueError` where the rule cannot train a chain that the others can."""
 
@@ -119,7 +124,8 @@ class FeedbackModel(keras.Model, abc.ABC):
             current.output = self._activate(current, len(passed))
             x = current.run(block.moving, current.output)
             passed.append(current)
-        return x
+        structure = getattr(self.model, "output", None)
+        return keras.tree.pack_sequence_as(structure, [x]) if isinstance(structure, dict) else x
 
     def _activate(self, current, place):
         """Runs a block from its pre-activation to the last step that changes values."""

@@ -554,6 +554,50 @@ def test_inputs_of_another_type_and_structure(rule_class):
     rule.fit(images, np.zeros(12, int), verbose=0)
 
 
+def functional(name_output):
+    inputs = keras.Input((6,))
+    output = layers.Dense(4, name="out")(layers.Dense(8, "tanh")(inputs))
+    return keras.Model(inputs, name_output(output))
+
+
+@pytest.mark.parametrize(
+    "name_output, key, name_target",
+    [
+        (lambda output: output, "out", lambda y: y),
+        (lambda output: [output], "out", lambda y: y),
+        (lambda output: {"scores": output}, "scores", lambda y: {"scores": y}),
+    ],
+    ids=["tensor", "list", "dict"],
+)
+def test_losses_metrics_and_outputs_by_name(rule_class, name_output, key, name_target):
+    model = functional(name_output)
+    rule = rule_class(model)
+    x, labels = batch_for(functional(lambda output: output))
+    y = name_target(np.eye(4)[labels])
+    predictions = [one.predict(x, verbose=0) for one in (rule, model)]
+    keras.tree.assert_same_structure(*predictions)
+    np.testing.assert_array_equal(*(keras.tree.flatten(part)[0] for part in predictions))
+    evaluated = []
+    for one in (rule, model):
+        one.compile("sgd", loss={key: "mse"}, metrics={key: ["mae"]})
+        evaluated.append(one.evaluate(x, y, verbose=0, return_dict=True))
+    assert evaluated[0] == pytest.approx(evaluated[1])
+    rule.fit(x, y, verbose=0)
+    assert len(rule.gradients(x, y, backpropagate=True)) == 4
+
+
+def test_dict_of_outputs_saved_and_loaded(rule_class, tmp_path):
+    rule = rule_class(functional(lambda output: {"scores": output}))
+    rule.compile("sgd", loss={"scores": "mse"})
+    x = batch_for(rule.model)[0]
+    rule.save(tmp_path / "rule.keras")
+    loaded = keras.saving.load_model(tmp_path / "rule.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0)["scores"], rule.predict(x, verbose=0)["scores"]
+    )
+    loaded.fit(x, {"scores": np.zeros((len(x), 4))}, verbose=0)
+
+
 def test_wrong_input_shape_is_named(rule_class):
     with pytest.raises(ValueError, match=r"expected shape=\(None, 6\)"):
         rule_class(dense())(np.zeros((2, 5), "float32"))
