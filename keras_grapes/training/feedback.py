@@ -329,7 +329,7 @@ def _draw(initializer, shapes, seed):
         takes_dtype = "dtype" in inspect.signature(draw).parameters
         try:
             value = draw(shape, dtype="float32") if takes_dtype else draw(shape)
-        except ValueError as error:
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
             raise ValueError(
                 f"`feedback_initializer` makes no feedback kernel of the shape {tuple(shape)}: "
                 f"{error}"

@@ -611,6 +611,11 @@ def test_wrong_input_shape_is_named(rule_class):
         (lambda shape, dtype=None: np.zeros(shape[::-1]), r"shape \(\d+, \d+\) where"),
         (lambda shape: np.zeros(3), r"shape \(3,\) where"),
         (np.zeros((2, 2)), "`feedback_initializer` makes no feedback kernel of the shape"),
+        (
+            keras.initializers.Constant(np.ones((3, 3))),
+            "`feedback_initializer` makes no feedback kernel of the shape",
+        ),
+        (lambda shape: np.zeros(shape, "no type"), "`feedback_initializer` makes no feedback"),
     ],
 )
 def test_wrong_feedback_initializer(rule_class, initializer, message):
