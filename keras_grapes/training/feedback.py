@@ -177,9 +177,8 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         optimizer = keras.optimizers.get(optimizer)
-        inner = optimizer
-        while inner is not None:
-            modulates = isinstance(getattr(inner, "modulation", None), Modulation)
+        for one in all_optimizers(optimizer):
+            modulates = isinstance(getattr(one, "modulation", None), Modulation)
             if modulates and self.modulation is not None:
                 raise ValueError(
                     "`optimizer` must not be a `Grapes` where the model has a `modulation`: every "
@@ -188,7 +187,6 @@ class FeedbackModel(keras.Model, abc.ABC):
                     f"{self.modulation}. Pass the inner optimizer, or make the model with "
                     "modulation=None."
                 )
-            inner = getattr(inner, "inner_optimizer", None)
         super().compile(optimizer, *args, **kwargs)
 
     def compile_from_config(self, config):
@@ -216,6 +214,13 @@ class FeedbackModel(keras.Model, abc.ABC):
             config["model"], custom_objects=custom_objects
         )
         return cls(**config)
+
+
+def all_optimizers(optimizer):
+    """Lists an optimizer and those that it wraps, at every depth."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    wrapped = [*getattr(optimizer, "optimizers", ()), *([] if inner is None else [inner])]
+    return [optimizer, *(one for each in wrapped for one in all_optimizers(each))]
 
 
 @dataclasses.dataclass(eq=False)
