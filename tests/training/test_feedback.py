@@ -568,15 +568,15 @@ def functional(name_output):
 
 
 @pytest.mark.parametrize(
-    "name_output, key, name_target",
+    "name_output, name_target",
     [
-        (lambda output: output, "out", lambda y: y),
-        (lambda output: [output], "out", lambda y: y),
-        (lambda output: {"scores": output}, "scores", lambda y: {"scores": y}),
+        (lambda output: output, lambda y: y),
+        (lambda output: [output], lambda y: y),
+        (lambda output: {"out": output}, lambda y: {"out": y}),
     ],
     ids=["tensor", "list", "dict"],
 )
-def test_losses_metrics_and_outputs_by_name(rule_class, name_output, key, name_target):
+def test_losses_metrics_and_outputs_by_name(rule_class, name_output, name_target):
     model = functional(name_output)
     rule = rule_class(model)
     x, labels = batch_for(functional(lambda output: output))
@@ -586,7 +586,7 @@ def test_losses_metrics_and_outputs_by_name(rule_class, name_output, key, name_t
     np.testing.assert_array_equal(*(keras.tree.flatten(part)[0] for part in predictions))
     evaluated = []
     for one in (rule, model):
-        one.compile("sgd", loss={key: "mse"}, metrics={key: ["mae"]})
+        one.compile("sgd", loss={"out": "mse"}, metrics={"out": ["mae"]})
         evaluated.append(one.evaluate(x, y, verbose=0, return_dict=True))
     assert evaluated[0] == pytest.approx(evaluated[1])
     rule.fit(x, y, verbose=0)
