@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
 
 
@@ -84,8 +85,8 @@ class AlignmentAngle(keras.callbacks.Callback):
             logs.update(measured)
 
     def _measure(self, epoch):
-        rule = dict(self._kernel_gradients())
-        exact = dict(self._kernel_gradients(backpropagate=True))
+        rule = self._kernel_gradients()
+        exact = self._kernel_gradients(backpropagate=True)
         self.epochs.append(epoch)
         logs = {}
         for layer, gradient in rule.items():
@@ -97,12 +98,16 @@ class AlignmentAngle(keras.callbacks.Callback):
         return logs
 
     def _kernel_gradients(self, **kwargs):
-        """Yields the name of each hidden layer that is trained, and its kernel's gradient."""
+        """Maps the name of each hidden layer that is trained to its kernel's gradient."""
         gradients = self.model.gradients(*self._batch, **kwargs)
         of = {id(w): g for w, g in zip(self.model.trainable_weights, gradients)}
-        for layer in self.model.hidden_layers:
-            if id(layer.kernel) in of:
-                yield layer.name, keras.ops.convert_to_numpy(of[id(layer.kernel)])
+        hidden = {id(layer.kernel) for layer in self.model.hidden_layers}
+        groups = [n for n in factors.node_groups(self.model) if id(n.group.kernels[0]) in hidden]
+        return {
+            name: keras.ops.convert_to_numpy(of[id(nodes.group.kernels[0])])
+            for name, nodes in zip(factors.names(groups), groups)
+            if id(nodes.group.kernels[0]) in of
+        }
 
     def plot(self, quantity="angle", axes=None):
         """Draws what was measured over the epochs, a line for each hidden layer.

@@ -11,7 +11,7 @@ from keras_grapes import graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
-from keras_grapes.training.feedback import FeedbackModel
+from keras_grapes.training.feedback import FeedbackModel, all_optimizers
 
 
 @dataclasses.dataclass(eq=False)
@@ -50,11 +50,11 @@ def node_groups(model):
     Returns:
         List of `NodeGroup`, in the order of the graph.
     """
-    optimizer = find_grapes(model)
-    updated = set()
-    if optimizer is not None:
+    grapes = find_grapes(model)
+    updated_by = {}
+    for optimizer in grapes:
         groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
-        updated = {id(kernel) for group in groups for kernel in group.kernels}
+        updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
     rule_factors = _rule_factors(model)
     wrapper_of, acting = _wrappers(model)
 
@@ -71,12 +71,13 @@ def node_groups(model):
                 status, modulation = "error", model.modulation
                 factor_by = rule_factors[id(kernel)]
             else:
+                optimizer = updated_by.get(id(kernel), grapes[0] if grapes else None)
                 modulation = optimizer.modulation if optimizer else Modulation()
-                if id(kernel) in updated:
+                if id(kernel) in updated_by:
                     status = "update"
                 elif entry.is_output_group(group):
                     status = "no: output layer" + (", guessed" if entry.output_guessed else "")
-                elif optimizer is not None:
+                elif grapes:
                     status = "no: not known to the optimizer, pass model="
                     if not any(_is_trainable(k) for k in group.kernels):
                         status = "no: frozen"
@@ -110,11 +111,9 @@ def names(groups):
 
 
 def find_grapes(model):
-    """The `Grapes` that a model is compiled with, within a `LossScaleOptimizer` too."""
+    """Lists the `Grapes` that a model is compiled with, those within other optimizers too."""
     optimizer = getattr(model, "optimizer", None)
-    while optimizer is not None and not isinstance(optimizer, Grapes):
-        optimizer = getattr(optimizer, "inner_optimizer", None)
-    return optimizer
+    return [one for one in all_optimizers(optimizer) if isinstance(one, Grapes)]
 
 
 def trained_model(model):

@@ -154,11 +154,12 @@ class Chain:
                 f"Received: model '{model.name}' with {len(places)} such layers. Without a hidden "
                 "layer there is no error to transport: train the model itself."
             )
-        shape, shapes = tuple(model.inputs[0].shape), []
+        steps, inputs = [], model.inputs[0]
         for layer in chained:
-            shapes.append((shape[1:], tuple(layer.compute_output_shape(shape))[1:]))
-            shape = (shape[0], *shapes[-1][1])
-        steps = [Step(layer, *pair) for layer, pair in zip(chained, shapes)]
+            outputs = layer.compute_output_spec(inputs)
+            steps.append(Step(layer, tuple(inputs.shape)[1:], tuple(outputs.shape)[1:]))
+            inputs = outputs
+        self._check_masks(steps)
 
         self.entry = tuple(steps[: places[0]])
         for step in self.entry:
@@ -217,15 +218,36 @@ class Chain:
                 raise ValueError(
                     f"`{name}` takes a model that is a single chain of layers. Received: model "
                     f"'{model.name}', whose branches meet in layer '{layer.name}' of type "
-                    f"{type(layer).__name__}. Train a model without skips and branches."
+                    f"{type(layer).__name__}. Train a model without skips and branches; a mask "
+                    "that Keras hands to a layer is a branch too."
                 )
-            if any(layer is other for other in chained):
+            if layer.weights and any(layer is other for other in chained):
                 raise ValueError(
                     f"`{name}` cannot train layer '{layer.name}', which model '{model.name}' calls "
                     "more than once. Use a layer of its own at each place."
                 )
             chained.append(layer)
         return chained[::-1]
+
+    def _check_masks(self, steps):
+        """Refuses a mask that Keras would hand on through a layer with a kernel."""
+        mask = source = None
+        for step in steps:
+            layer = step.layer
+            if not layer.supports_masking:
+                mask = None
+                continue
+            if mask is None:
+                source = layer
+            elif isinstance(layer, WEIGHT_LAYERS):
+                raise ValueError(
+                    f"`{self._name}` cannot carry the mask of layer '{source.name}' of type "
+                    f"{type(source).__name__} through layer '{layer.name}' of type "
+                    f"{type(layer).__name__}. Leave the mask out (of an `Embedding` with "
+                    "`mask_zero=False`) and weight the time steps by `sample_weight`, or end it "
+                    "ahead of that layer, as `GlobalAveragePooling1D` does."
+                )
+            mask = layer.compute_mask(keras.KerasTensor((None, *step.input_shape)), mask)
 
     def _has_kernel(self, layer):
         """Whether it is a layer to train; refuses layers that no block can hold."""
@@ -242,8 +264,6 @@ class Chain:
                 "it modulates the error by itself. Pass `keras_grapes.strip(model)`, and "
                 "`modulation=` for GRAPES"
             )
-        elif isinstance(layer, layers.Masking):
-            problem = "it masks time steps. Leave it out, or weight the steps by `sample_weight`"
         elif grouping.nested_groups(layer) or _has_matrix(layer):
             problem = (
                 "it has weights between nodes and is neither a Dense nor a Conv1D, Conv2D or "

@@ -121,7 +121,7 @@ def _leaving_shape(chain, place):
             raise ValueError(_refusal(block, layer, "its channels come first. Use channels_last"))
     # Along the way the flattened index modulo `nodes` tells the node.
     for step in block.steps:
-        same = step.input_shape == step.output_shape
+        same = not step.moves and step.input_shape == step.output_shape
         keeps_channels = (
             step.input_shape[-1] == step.output_shape[-1] and step.input_shape[-1] % nodes == 0
         )

@@ -76,6 +76,11 @@ class FeedbackModel(keras.Model, abc.ABC):
         """List of the hidden layers with a kernel, the first one first."""
         return [block.layer for block in self._chain.hidden]
 
+    @property
+    def output_names(self):
+        # By these `compile` assigns losses and metrics. A Sequential model has none.
+        return self.model.output_names
+
     def _check(self, chain, modulation):
         """Raises a `ValueError` where the rule cannot train a chain that the others can."""
 
@@ -119,7 +124,8 @@ class FeedbackModel(keras.Model, abc.ABC):
             current.output = self._activate(current, len(passed))
             x = current.run(block.moving, current.output)
             passed.append(current)
-        return x
+        structure = getattr(self.model, "output", None)
+        return keras.tree.pack_sequence_as(structure, [x]) if isinstance(structure, dict) else x
 
     def _activate(self, current, place):
         """Runs a block from its pre-activation to the last step that changes values."""
@@ -171,9 +177,8 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         optimizer = keras.optimizers.get(optimizer)
-        inner = optimizer
-        while inner is not None:
-            modulates = isinstance(getattr(inner, "modulation", None), Modulation)
+        for one in all_optimizers(optimizer):
+            modulates = isinstance(getattr(one, "modulation", None), Modulation)
             if modulates and self.modulation is not None:
                 raise ValueError(
                     "`optimizer` must not be a `Grapes` where the model has a `modulation`: every "
@@ -182,7 +187,6 @@ class FeedbackModel(keras.Model, abc.ABC):
                     f"{self.modulation}. Pass the inner optimizer, or make the model with "
                     "modulation=None."
                 )
-            inner = getattr(inner, "inner_optimizer", None)
         super().compile(optimizer, *args, **kwargs)
 
     def compile_from_config(self, config):
@@ -210,6 +214,13 @@ class FeedbackModel(keras.Model, abc.ABC):
             config["model"], custom_objects=custom_objects
         )
         return cls(**config)
+
+
+def all_optimizers(optimizer):
+    """Lists an optimizer and those that it wraps, at every depth."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    wrapped = [*getattr(optimizer, "optimizers", ()), *([] if inner is None else [inner])]
+    return [optimizer, *(one for each in wrapped for one in all_optimizers(each))]
 
 
 @dataclasses.dataclass(eq=False)
@@ -323,7 +334,7 @@ def _draw(initializer, shapes, seed):
         takes_dtype = "dtype" in inspect.signature(draw).parameters
         try:
             value = draw(shape, dtype="float32") if takes_dtype else draw(shape)
-        except ValueError as error:
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
             raise ValueError(
                 f"`feedback_initializer` makes no feedback kernel of the shape {tuple(shape)}: "
                 f"{error}"

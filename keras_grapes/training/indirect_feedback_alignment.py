@@ -102,7 +102,12 @@ class IndirectFeedbackAlignment(FeedbackModel):
         def errors(error):
             arriving = [project(error, self._kernels[0], hidden[0].output)]
             for below, above in itertools.pairwise(hidden):
-                delta = below.tape.gradient(below.output, below.pre_activation, arriving[-1])
+                delta = below.tape.gradient(
+                    below.output,
+                    below.pre_activation,
+                    arriving[-1],
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                )
                 delta = _carry(delta, below, below.block.steps)
                 delta = ops.cast(delta, above.pre_activation.dtype)
                 delta = above.block.transform(delta, above.block.kernel())

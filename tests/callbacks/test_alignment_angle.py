@@ -103,6 +103,25 @@ def test_not_a_number_without_gradient_and_frozen_layers_left_out():
     assert np.isnan(angle.angles[names(model)[1]]).all()
 
 
+def test_layers_of_one_name_are_kept_apart():
+    def part(name):
+        return keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(6, "tanh", name="a")], name=name
+        )
+
+    model = keras.Sequential(
+        [keras.Input((6,)), part("first"), part("second"), keras.layers.Dense(3, "softmax")]
+    )
+    x, y = batch_for(model)
+    angle = kg.callbacks.AlignmentAngle(x, y)
+    rule = compiled(kg.DirectFeedbackAlignment(model, seed=0))
+    history = rule.fit(x, y, verbose=0, callbacks=[angle]).history
+    first, second = angle.angles
+    assert "first" in first and "second" in second
+    assert angle.angles[first] != angle.angles[second]
+    assert {f"angle_{first}", f"norm_ratio_{second}"} <= set(history)
+
+
 def test_plots():
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure

@@ -74,6 +74,24 @@ def test_model_with_a_grapes_optimizer():
         model.fit(np.zeros((4, 10)), np.zeros((4, 3)), verbose=0)
 
 
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
+)
+def test_model_with_grapes_among_several_optimizers():
+    model = network()
+    by_name = {
+        ".*h0/kernel": kg.Grapes("sgd", model=model, modulation=kg.Modulation((0, 1))),
+        ".*h1/kernel": kg.Grapes("sgd", model=model, modulation=kg.Modulation((0, 3))),
+    }
+    chosen = keras.optimizers.OptimizerMap(keras.optimizers.SGD(), by_name)
+    model.compile(keras.optimizers.MultiOptimizer(chosen), "mse")
+    model.fit(np.zeros((4, 10)), np.zeros((4, 3)), verbose=0)
+    table = rows(kg.summary(model))
+    assert [table[n][-2] for n in ("h0", "h1")] == ["update", "update"]
+    assert table["h2"][-2].startswith("no") and table["out"][-2] == "no: output layer"
+    assert table["h0"][5] == "1.000" and float(table["h1"][5]) > 1, "each by its own modulation"
+
+
 def test_optimizer():
     model = network(2)
     optimizer = kg.Grapes("sgd")

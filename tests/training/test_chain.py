@@ -1,10 +1,12 @@
 """What cannot be trained is refused at construction, by every rule."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
 import keras_grapes as kg
+from tests.training.models import batch_for, compiled
 
 
 def chain(*between, inputs=(6,)):
@@ -26,6 +28,27 @@ def skip(x):
 def twice(x):
     layer = layers.Dense(6, name="again")
     return layers.Dense(3)(layer(layer(x)))
+
+
+def words():
+    return layers.Embedding(10, 4, mask_zero=True, trainable=False, name="words")
+
+
+def masked(*between):
+    return keras.Sequential([keras.Input((6,)), words(), *between, layers.Dense(3)])
+
+
+def pool_masked_words(x):
+    x = layers.GlobalAveragePooling1D(name="pool")(layers.Dense(8)(words()(x)))
+    return layers.Dense(3)(x)
+
+
+class OwnMask(layers.Layer):
+    def call(self, x):
+        return x
+
+    def compute_mask(self, inputs, mask=None):
+        return keras.ops.any(inputs > 0, axis=-1)
 
 
 class Subclassed(keras.Model):
@@ -78,8 +101,24 @@ REFUSED = {
     "own call": (lambda: chain(OwnDense(4, name="own")), "'own'.*`call` of its own"),
     "own matrix": (lambda: chain(OwnMatrix(name="own")), "'own'.*has weights between nodes"),
     "masking": (
-        lambda: chain(layers.Masking(name="mask"), layers.Flatten(), inputs=(5, 6)),
-        "'mask'.*masks time steps",
+        lambda: chain(layers.Masking(name="mask"), layers.Dropout(0.1), inputs=(5, 6)),
+        "carry the mask of layer 'mask' of type Masking through layer 'dense.*GlobalAverage",
+    ),
+    "mask of an embedding": (
+        lambda: masked(layers.Dense(8)),
+        "carry the mask of layer 'words' of type Embedding through layer 'dense.*mask_zero=False",
+    ),
+    "mask in a nested model": (
+        lambda: functional(masked(layers.Dense(8), layers.GlobalAveragePooling1D())),
+        "mask of layer 'words'",
+    ),
+    "mask of a layer of one's own": (
+        lambda: chain(OwnMask(name="own"), inputs=(5, 6)),
+        "mask of layer 'own' of type OwnMask",
+    ),
+    "mask in a Functional model": (
+        lambda: functional(pool_masked_words),
+        "meet in layer 'pool'.*a mask that Keras hands to a layer is a branch too",
     ),
     "modulated": (lambda: kg.propagate(chain()), "keras_grapes.strip"),
     "weights ahead": (
@@ -114,6 +153,32 @@ def test_frozen_weights_ahead_of_the_first_kernel_are_taken(rule_class):
     first = layers.BatchNormalization(trainable=False)
     model = keras.Sequential([keras.Input((6,)), first, layers.Dense(4), layers.Dense(3)])
     assert len(rule_class(model).trainable_weights) == 4
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [layers.GlobalAveragePooling1D(), layers.Dense(8, "relu")],
+        [layers.Conv1D(8, 2), layers.GlobalAveragePooling1D()],
+    ],
+    ids=["used up", "dropped by Keras"],
+)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_mask_that_ends_ahead_of_the_first_dense_layer_is_taken(rule_class, between):
+    model = masked(*between)
+    x = np.array([[1, 2, 0, 0, 0, 0], [3, 4, 5, 0, 0, 0]])
+    np.testing.assert_array_equal(
+        rule_class(model).predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_layer_without_weights_may_come_twice(rule_class):
+    relu = layers.ReLU()
+    model = chain(relu, layers.Dense(4), relu)
+    x, y = batch_for(model)
+    rule = compiled(rule_class(model, modulation=True))
+    np.testing.assert_array_equal(rule.predict(x, verbose=0), model.predict(x, verbose=0))
+    rule.fit(x, y, verbose=0)
 
 
 def test_a_feedback_model_is_no_chain(rule_class):

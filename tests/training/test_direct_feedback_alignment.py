@@ -127,6 +127,14 @@ def test_importance_of_units_that_are_shaped_to_a_map():
     [
         ([layers.Reshape((4, 4, 1)), layers.MaxPooling2D(), layers.Flatten()], "pooling"),
         ([layers.Reshape((4, 4)), layers.Permute((2, 1)), layers.Flatten()], "permute"),
+        (
+            [
+                layers.Reshape((4, 4)),
+                layers.MaxPooling1D(2, strides=1, padding="same"),
+                layers.Flatten(),
+            ],
+            "pooling",
+        ),
     ],
 )
 def test_modulation_where_the_nodes_get_mixed_is_refused(between, layer):

@@ -519,13 +519,20 @@ def test_grapes_optimizer_is_the_local_version_on_the_rule(rule_class):
         np.testing.assert_allclose(old - new, factor * gradient.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_modulating_twice_is_refused(rule_class, wrapped):
+def among_others(optimizer):
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no MultiOptimizer")
+    chosen = keras.optimizers.OptimizerMap(keras.optimizers.SGD(), {".*kernel": optimizer})
+    return keras.optimizers.MultiOptimizer(chosen)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer, among_others]
+)
+def test_modulating_twice_is_refused(rule_class, wrap):
     model = dense()
     rule = rule_class(model, modulation=True)
-    optimizer = kg.Grapes("sgd", model=model)
-    if wrapped:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer = wrap(kg.Grapes("sgd", model=model))
     with pytest.raises(ValueError, match="`optimizer` must not be a `Grapes`"):
         rule.compile(optimizer, "sparse_categorical_crossentropy")
     assert not rule.compiled
@@ -554,6 +561,50 @@ def test_inputs_of_another_type_and_structure(rule_class):
     rule.fit(images, np.zeros(12, int), verbose=0)
 
 
+def functional(name_output):
+    inputs = keras.Input((6,))
+    output = layers.Dense(4, name="out")(layers.Dense(8, "tanh")(inputs))
+    return keras.Model(inputs, name_output(output))
+
+
+@pytest.mark.parametrize(
+    "name_output, name_target",
+    [
+        (lambda output: output, lambda y: y),
+        (lambda output: [output], lambda y: y),
+        (lambda output: {"out": output}, lambda y: {"out": y}),
+    ],
+    ids=["tensor", "list", "dict"],
+)
+def test_losses_metrics_and_outputs_by_name(rule_class, name_output, name_target):
+    model = functional(name_output)
+    rule = rule_class(model)
+    x, labels = batch_for(functional(lambda output: output))
+    y = name_target(np.eye(4)[labels])
+    predictions = [one.predict(x, verbose=0) for one in (rule, model)]
+    keras.tree.assert_same_structure(*predictions)
+    np.testing.assert_array_equal(*(keras.tree.flatten(part)[0] for part in predictions))
+    evaluated = []
+    for one in (rule, model):
+        one.compile("sgd", loss={"out": "mse"}, metrics={"out": ["mae"]})
+        evaluated.append(one.evaluate(x, y, verbose=0, return_dict=True))
+    assert evaluated[0] == pytest.approx(evaluated[1])
+    rule.fit(x, y, verbose=0)
+    assert len(rule.gradients(x, y, backpropagate=True)) == 4
+
+
+def test_dict_of_outputs_saved_and_loaded(rule_class, tmp_path):
+    rule = rule_class(functional(lambda output: {"scores": output}))
+    rule.compile("sgd", loss={"scores": "mse"})
+    x = batch_for(rule.model)[0]
+    rule.save(tmp_path / "rule.keras")
+    loaded = keras.saving.load_model(tmp_path / "rule.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0)["scores"], rule.predict(x, verbose=0)["scores"]
+    )
+    loaded.fit(x, {"scores": np.zeros((len(x), 4))}, verbose=0)
+
+
 def test_wrong_input_shape_is_named(rule_class):
     with pytest.raises(ValueError, match=r"expected shape=\(None, 6\)"):
         rule_class(dense())(np.zeros((2, 5), "float32"))
@@ -567,6 +618,11 @@ def test_wrong_input_shape_is_named(rule_class):
         (lambda shape, dtype=None: np.zeros(shape[::-1]), r"shape \(\d+, \d+\) where"),
         (lambda shape: np.zeros(3), r"shape \(3,\) where"),
         (np.zeros((2, 2)), "`feedback_initializer` makes no feedback kernel of the shape"),
+        (
+            keras.initializers.Constant(np.ones((3, 3))),
+            "`feedback_initializer` makes no feedback kernel of the shape",
+        ),
+        (lambda shape: np.zeros(shape, "no type"), "`feedback_initializer` makes no feedback"),
     ],
 )
 def test_wrong_feedback_initializer(rule_class, initializer, message):

@@ -65,3 +65,24 @@ def test_layer_that_changes_the_shape_in_its_own_way_is_refused():
     with pytest.raises(ValueError, match=r"cannot carry the error forward.*repeat_vector"):
         kg.IndirectFeedbackAlignment(model)
     kg.DirectFeedbackAlignment(model)
+
+
+@pytest.mark.parametrize("between", [[], [layers.MaxPooling1D(2)]])
+def test_activation_without_a_gradient_brings_no_error_up(between):
+    def spike(x):
+        return keras.ops.cast(x > 0, x.dtype)
+
+    model = keras.Sequential(
+        [
+            keras.Input((4, 2)),
+            layers.Conv1D(3, 1, activation=spike),
+            *between,
+            layers.Flatten(),
+            layers.Dense(5, "tanh"),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    x, y = batch_for(model)
+    gradients = compiled(kg.IndirectFeedbackAlignment(model)).gradients(x, y)
+    np.testing.assert_array_equal(gradients[2], 0)
+    assert np.abs(gradients[4]).max() > 0
