@@ -3,7 +3,6 @@
 import contextlib
 
 import keras
-import numpy as np
 
 from keras_grapes import graph
 
@@ -16,7 +15,7 @@ def unchanged(model):
         *model.metrics_variables,
         *(state for layer in graph.all_layers(model) for state in _states(layer)),
     ]
-    before = [np.array(variable) for variable in variables]
+    before = [variable.numpy().copy() for variable in variables]
     try:
         yield
     finally:
