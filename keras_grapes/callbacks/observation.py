@@ -1,6 +1,7 @@
-"""What the callbacks share that run a model while it is trained."""
+"""What the callbacks share that observe a model while it is trained."""
 
 import contextlib
+import math
 
 import keras
 
@@ -21,6 +22,16 @@ def unchanged(model):
     finally:
         for variable, value in zip(variables, before):
             variable.assign(value)
+
+
+def append(record, values, count):
+    """Appends the values of layers to their lists, which have `count` entries so far.
+
+    The layers may change, as where one is frozen between two trainings: what is not measured is
+    not a number, so that the lists stay of one length.
+    """
+    for name in {**record, **values}:
+        record.setdefault(name, [math.nan] * count).append(values.get(name, math.nan))
 
 
 def _states(layer):
