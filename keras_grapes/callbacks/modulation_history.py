@@ -85,9 +85,13 @@ class ModulationHistory(keras.callbacks.Callback):
             raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
-        log = (log,) if isinstance(log, str) else tuple(log)
-        if not set(log) <= set(STATISTICS):
+        log = (log,) if isinstance(log, str) else log
+        if not isinstance(log, (tuple, list)) or any(name not in STATISTICS for name in log):
             raise ValueError(f"`log` must have names of {STATISTICS}. Received: log={log!r}")
+        if not isinstance(histogram, (str, os.PathLike, type(None))):
+            raise TypeError(
+                f"`histogram` must be a path or None. Received: histogram={histogram!r}"
+            )
         if histogram is not None and importlib.util.find_spec("tensorboard") is None:
             raise ImportError(
                 "`histogram` writes for TensorBoard, which is not installed. Run: pip install "
@@ -96,7 +100,7 @@ class ModulationHistory(keras.callbacks.Callback):
         self.every = int(every)
         self.unit = unit
         self.histogram = None if histogram is None else os.fspath(histogram)
-        self.log = log
+        self.log = tuple(log)
         self._observed = None
         self._writer = None
         self._groups = {}

@@ -75,9 +75,13 @@ def test_one_task_alone():
 def test_what_is_no_matrix_of_tasks_is_refused(measure, matrix):
     with pytest.raises(ValueError, match="`accuracy` must be a matrix"):
         measure(matrix)
+    with pytest.raises(ValueError, match="`accuracy` must be of numbers"):
+        measure([["a"]])
 
 
 def test_initial_accuracies_must_fit():
+    with pytest.raises(ValueError, match=r"`initial_accuracy` must be of numbers.*'a'"):
+        continual.forward_transfer(HAND, "a")
     with pytest.raises(ValueError, match="one for each of the 3 tasks"):
         continual.forward_transfer(HAND, [0.1, 0.1])
 

@@ -216,7 +216,7 @@ def test_controls_keep_the_share_at_the_floor():
 
 def test_histograms_for_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="`histogram` must be a path"):
         kg.callbacks.ModulationHistory(histogram=5)
     history = kg.callbacks.ModulationHistory(histogram=tmp_path)
     fit(kg.propagate(network()), history)
@@ -262,8 +262,9 @@ def test_bad_use():
         (name,) = arguments
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             kg.callbacks.ModulationHistory(**arguments)
-    with pytest.raises(ValueError, match="`log` must have names of"):
-        kg.callbacks.ModulationHistory(log=("median",))
+    for log in (("median",), None, [["mean"]]):
+        with pytest.raises(ValueError, match="`log` must have names of"):
+            kg.callbacks.ModulationHistory(log=log)
     for model in (network(), kg.FeedbackAlignment(network())):
         with pytest.raises(ValueError, match="found nothing that is modulated"):
             fit(model, kg.callbacks.ModulationHistory())
