@@ -86,6 +86,19 @@ def test_initial_accuracies_must_fit():
         continual.forward_transfer(HAND, [0.1, 0.1])
 
 
+def test_plots_leave_the_figures_of_the_user_alone_and_show_in_notebooks():
+    pytest.importorskip("matplotlib").use("agg")
+    from matplotlib import pyplot
+
+    mine = pyplot.figure()
+    numbers = pyplot.get_fignums()
+    figure = continual.plot_matrix(HAND)
+    assert pyplot.gcf() is mine
+    assert pyplot.get_fignums() == numbers
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    pyplot.close(mine)
+
+
 def test_plots():
     pytest.importorskip("matplotlib").use("agg")
     figure = continual.plot_matrix(HAND, names=["a", "b", "c"])
