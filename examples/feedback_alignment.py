@@ -173,8 +173,6 @@ def draw_learning_curves(results, title, path):
 
 
 def draw_angles(results, title, path):
-    from matplotlib.ticker import MaxNLocator
-
     measured = [result for result in results if result.alignment is not None]
     figure = new_figure(3, title)
     rows = figure.subplots(2, 3, sharex=True, sharey=True)
@@ -183,7 +181,6 @@ def draw_angles(results, title, path):
         axes.set_title(result.name)
         axes.set_ylim(0, 100)
         axes.set_ylabel("angle to BP (degrees)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, dpi=120)
 
 

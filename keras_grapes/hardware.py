@@ -61,6 +61,7 @@ class FixedPoint(keras.constraints.Constraint):
                 f"`rounding` must be one of {ROUNDINGS}. Received: rounding={rounding!r}"
             )
         self.bits = int(bits)
+        self._codes = 2 ** (self.bits - 1)
         self.range = _positive(range, "range")
         self.rounding = rounding
         self.seed = seed
@@ -68,14 +69,19 @@ class FixedPoint(keras.constraints.Constraint):
 
     def __call__(self, weight):
         weight = ops.convert_to_tensor(weight)
-        codes = 2 ** (self.bits - 1)
-        code = ops.cast(weight, "float32") * (codes / self.range)
+        code = ops.cast(weight, "float32") * (self._codes / self.range)
+        rounded = self._decode(ops.round(code), weight.dtype)
         if self._seeds is None:
-            code = ops.round(code)
-        else:
-            code = ops.floor(code + random.uniform(ops.shape(code), self._seeds))
-        code = ops.clip(code, -codes, codes - 1)
-        return ops.cast(code * (self.range / codes), weight.dtype)
+            return rounded
+        low = ops.floor(code)
+        up = random.uniform(ops.shape(code), self._seeds) < code - low
+        drawn = self._decode(low + ops.cast(up, "float32"), weight.dtype)
+        # In float32 the code of a weight that is on the grid need not be whole.
+        return ops.where(ops.equal(rounded, weight), weight, drawn)
+
+    def _decode(self, code, dtype):
+        code = ops.clip(code, -self._codes, self._codes - 1)
+        return ops.cast(code * (self.range / self._codes), dtype)
 
     def get_config(self):
         return {

@@ -49,9 +49,16 @@ def test_all_codes_are_kept_as_they_are(bits):
     rounded = FixedPoint(bits, 0.3)(weights)
     np.testing.assert_allclose(rounded, weights, rtol=1e-6)
     np.testing.assert_array_equal(FixedPoint(bits, 0.3)(rounded), rounded)
-    # The codes of float32 numbers are whole to seven digits alone.
-    stochastic = FixedPoint(bits, 0.3, "stochastic", seed=0)(weights)
-    assert np.mean(np.isclose(stochastic, weights, rtol=1e-6)) > 0.99
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("bits, largest", [(16, 1.0), (16, 0.3), (5, 0.3)])
+def test_stochastic_rounding_keeps_what_is_on_the_grid(bits, largest, dtype):
+    weights = np.linspace(-1, 1, 70_000) * largest
+    weights = FixedPoint(bits, largest)(keras.ops.convert_to_tensor(weights, dtype))
+    constraint = FixedPoint(bits, largest, "stochastic", seed=0)
+    for _ in range(3):
+        np.testing.assert_array_equal(constraint(weights), weights)
 
 
 def test_stochastic_rounding_is_right_in_the_mean():

@@ -124,7 +124,7 @@ def forward_transfer(accuracy, initial_accuracy):
     """
     accuracy = _check_matrix(accuracy, columns=2)
     tasks = accuracy.shape[1]
-    initial = np.asarray(initial_accuracy, "float64")
+    initial = _numbers("initial_accuracy", initial_accuracy)
     if initial.shape not in ((), (tasks,)):
         raise ValueError(
             f"`initial_accuracy` must be a number or have one for each of the {tasks} tasks. "
@@ -289,8 +289,15 @@ def plot_tasks(matrices, names=None):
     return grid[0, 0].figure
 
 
+def _numbers(name, value):
+    try:
+        return np.asarray(value, "float64")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be of numbers. Received: {name}={value!r}") from error
+
+
 def _check_matrix(accuracy, rows=1, columns=1):
-    matrix = np.asarray(accuracy, "float64")
+    matrix = _numbers("accuracy", accuracy)
     if matrix.ndim != 2 or not rows <= len(matrix) <= matrix.shape[1] or matrix.shape[1] < columns:
         raise ValueError(
             "`accuracy` must be a matrix of shape (tasks trained, tasks) with "

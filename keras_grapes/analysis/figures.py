@@ -13,9 +13,9 @@ def new_axes(rows=1, columns=1, size=(5, 4), **kwargs):
         size: Tuple of the width and height of one of the axes, in inches. Defaults to `(5, 4)`.
         **kwargs: As `matplotlib.figure.Figure.subplots` takes them.
     """
-    from matplotlib import pyplot
+    from keras_grapes.analysis.picture import Picture
 
-    figure = pyplot.figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+    figure = Picture(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     return figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 

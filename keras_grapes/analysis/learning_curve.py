@@ -226,7 +226,7 @@ def _check_curve(accuracy):
     if ((curve < 0) | (curve > 1)).any():
         worst = curve[np.argmax(np.abs(curve - 0.5))]
         raise ValueError(
-            f"`accuracy` must be between 0 and 1. Received: {worst:g}. Divide percent by 100."
+            f"`accuracy` must be between 0 and 1. Received: {worst}. Divide percent by 100."
         )
     return curve
 

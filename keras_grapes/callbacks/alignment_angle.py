@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_grapes.analysis import figures
+from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
 
@@ -18,7 +20,8 @@ class AlignmentAngle(keras.callbacks.Callback):
 
     The numbers are added to the epoch's `logs` as `angle_{layer}` and `norm_ratio_{layer}`, so that
     every callback that comes after this one in the list sees them, and so does the history that
-    `fit` returns. They are not a number where one of the gradients is zero.
+    `fit` returns. They are not a number where one of the gradients is zero. In another call of
+    `fit` the record of the same model goes on, and that of another begins anew.
 
     Args:
         x: Array or tensor, a batch of inputs. A few hundred examples serve.
@@ -26,8 +29,10 @@ class AlignmentAngle(keras.callbacks.Callback):
         sample_weight: Array or tensor, their weights. Defaults to `None`.
 
     Attributes:
-        epochs: List of the epochs measured, from 0, before the first epoch.
-        angles: Dict of the name of each hidden layer to the list of its angles in degrees.
+        epochs: List of the epochs measured, counted from the first training that this callback saw;
+            0 is its start.
+        angles: Dict of the name of each hidden layer to the list of its angles in degrees, not a
+            number where it was frozen.
         norm_ratios: Dict likewise.
 
     Raises:
@@ -65,6 +70,10 @@ class AlignmentAngle(keras.callbacks.Callback):
                 "`x`, `y` and `sample_weight` must be one batch, with at least one example. "
                 f"Received: {' and '.join(map(str, sizes))} examples"
             )
+        self._observed = None
+        self._begin()
+
+    def _begin(self):
         self.epochs = []
         self.angles = {}
         self.norm_ratios = {}
@@ -76,25 +85,28 @@ class AlignmentAngle(keras.callbacks.Callback):
                 "`DirectFeedbackAlignment` or `IndirectFeedbackAlignment`. Received: a model of "
                 f"type {type(self.model).__name__}"
             )
-        if not self.epochs:
-            self._measure(0)
+        if self._observed is not self.model:
+            self._observed = self.model
+            self._begin()
+            self._measure()
 
     def on_epoch_end(self, epoch, logs=None):
-        measured = self._measure(epoch + 1)
+        measured = self._measure()
         if logs is not None:
             logs.update(measured)
 
-    def _measure(self, epoch):
+    def _measure(self):
         rule = self._kernel_gradients()
         exact = self._kernel_gradients(backpropagate=True)
-        self.epochs.append(epoch)
-        logs = {}
+        angles, norm_ratios, logs = {}, {}, {}
         for layer, gradient in rule.items():
-            angle, norm_ratio = _compare(gradient, exact[layer])
-            self.angles.setdefault(layer, []).append(angle)
-            self.norm_ratios.setdefault(layer, []).append(norm_ratio)
-            logs[f"angle_{layer}"] = angle
-            logs[f"norm_ratio_{layer}"] = norm_ratio
+            angles[layer], norm_ratios[layer] = _compare(gradient, exact[layer])
+            logs[f"angle_{layer}"] = angles[layer]
+            logs[f"norm_ratio_{layer}"] = norm_ratios[layer]
+        count = len(self.epochs)
+        observation.append(self.angles, angles, count)
+        observation.append(self.norm_ratios, norm_ratios, count)
+        self.epochs.append(count)
         return logs
 
     def _kernel_gradients(self, **kwargs):
@@ -117,7 +129,7 @@ class AlignmentAngle(keras.callbacks.Callback):
             axes: `matplotlib.axes.Axes` to draw in. Defaults to `None`, a new figure.
 
         Returns:
-            The `matplotlib.axes.Axes`.
+            The `matplotlib.figure.Figure`.
 
         Raises:
             ValueError: If `quantity` is neither, or nothing was measured.
@@ -134,16 +146,15 @@ class AlignmentAngle(keras.callbacks.Callback):
             raise ValueError("`plot` has nothing to draw: pass this callback to `fit` first.")
         values, label, reference = quantities[quantity]
         if axes is None:
-            from matplotlib import pyplot
-
-            axes = pyplot.figure(layout="constrained").subplots()
+            axes = figures.new_axes(size=(6.4, 4))[0, 0]
         for layer, line in values.items():
             axes.plot(self.epochs, line, marker="o", markersize=3, label=layer)
         axes.axhline(reference, color="0.5", linestyle=":", linewidth=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
+        figures.whole_numbers(axes.xaxis)
         axes.legend()
-        return axes
+        return axes.figure
 
 
 def _compare(gradient, exact):

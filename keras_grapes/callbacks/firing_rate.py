@@ -1,22 +1,30 @@
 """Callback that watches how much the units of spiking layers fire."""
 
+import collections
+import contextlib
+import numbers
 import warnings
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_grapes import graph
 from keras_grapes.callbacks.observation import unchanged
-from keras_grapes.layers.snu import SNU
+from keras_grapes.layers.snu import SNUCell
 
 
 class FiringRate(keras.callbacks.Callback):
     """Records the firing rate of every spiking layer, and warns of silent and saturated layers.
 
-    After every epoch the model runs on `x`, and the outputs of each layer of spiking neural units
-    are averaged over samples, time steps and units. A layer that hardly ever fires passes nothing
-    on, and one that always fires passes nothing on that depends on its input; the callback warns of
-    each such layer once. The rates are in `rates`, and in the logs as `firing_rate/<layer name>`.
+    After every epoch the model runs on `x`, and the outputs of each layer of spiking neural units,
+    nested ones too, are averaged over samples, time steps and units; all time steps count, whether
+    or not the layer returns them. A layer that hardly ever fires passes nothing on, and one that
+    always fires passes nothing on that depends on its input; the callback warns of each such layer
+    once. The rates are in `rates`, and in the logs as `firing_rate/<layer name>`, with the layer's
+    path in the model where several have that name.
+
+    In another call of `fit` the rates of the same model go on, and those of another begin anew.
 
     Args:
         x: Array or tensor, inputs of the model to run it on; some hundreds of samples are enough.
@@ -29,8 +37,8 @@ class FiringRate(keras.callbacks.Callback):
         unit_rates: Dict of arrays, for every layer the rate of each unit after the last epoch.
 
     Raises:
-        ValueError: If `silent` and `saturated` are not `0 <= silent < saturated <= 1`; or when
-            training starts, if the model has no spiking layer or is a subclassed one.
+        ValueError: If `silent` and `saturated` are not `0 <= silent < saturated <= 1`; or by `fit`,
+            if the model has no spiking layer, or none whose outputs can be seen.
 
     Example:
 
@@ -50,71 +58,151 @@ class FiringRate(keras.callbacks.Callback):
 
     def __init__(self, x, silent=0.001, saturated=0.95, batch_size=None):
         super().__init__()
-        if not 0 <= silent < saturated <= 1:
+        are_numbers = all(isinstance(limit, numbers.Real) for limit in (silent, saturated))
+        if not (are_numbers and 0 <= silent < saturated <= 1):
             raise ValueError(
                 "`silent` and `saturated` must fulfil 0 <= silent < saturated <= 1. Received: "
-                f"silent={silent}, saturated={saturated}"
+                f"silent={silent!r}, saturated={saturated!r}"
             )
         self.x = x
         self.silent = silent
         self.saturated = saturated
         self.batch_size = batch_size
+        self._observed = None
+        self._probe = None
+        self._begin()
+
+    def _begin(self):
         self.rates = {}
         self.unit_rates = {}
-        self._probe = None
-        self._names = []
         self._warned = set()
 
     def on_train_begin(self, logs=None):
-        if not graph.has_graph(self.model):
-            raise ValueError(
-                "`FiringRate` reads the outputs of the layers of Sequential and Functional models. "
-                f"Received: the subclassed model '{self.model.name}'"
-            )
-        spiking = [layer for layer in self.model.layers if _is_spiking(layer)]
-        if not spiking:
-            raise ValueError(
-                f"`FiringRate` found no spiking layer in model '{self.model.name}', such as "
-                "`keras_grapes.SNU`."
-            )
-        self._names = [layer.name for layer in spiking]
-        inputs = self.model.inputs
-        inputs = inputs[0] if len(inputs) == 1 else inputs
-        self._probe = keras.Model(inputs, [_sequence(layer) for layer in spiking])
-        self.rates = {name: [] for name in self._names}
-        self._warned = set()
+        if self._observed is not self.model:
+            self._observed = self.model
+            self._begin()
+        self._probe = _Probe(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         with unchanged(self.model):
             outputs = self._probe.predict(self.x, batch_size=self.batch_size, verbose=0)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        for name, output in zip(self._names, outputs, strict=True):
-            self.unit_rates[name] = np.mean(output, axis=tuple(range(output.ndim - 1)))
+        for name in self._probe.unseen:
+            self._warn(
+                name,
+                f"`FiringRate` cannot see the outputs of '{name}': it is an inner cell of a stack, "
+                "is called within a loop, or is not called. Make it a `keras_grapes.SNU` that the "
+                "model calls.",
+            )
+        for name, output in outputs.items():
+            self.unit_rates[name] = np.mean(output, axis=0)
             mean = float(np.mean(output))
-            self.rates[name].append(mean)
+            self.rates.setdefault(name, []).append(mean)
             if logs is not None:
                 logs[f"firing_rate/{name}"] = mean
-            self._warn(name, mean)
+            self._judge(name, mean)
 
-    def _warn(self, name, mean):
-        if name in self._warned or self.silent <= mean <= self.saturated:
-            return
-        self._warned.add(name)
-        kind, advice = "saturated", "lower its weights or decay, or make its bias more negative"
+    def _judge(self, name, mean):
         if mean < self.silent:
             kind, advice = "silent", "raise its weights, its input's rate or its bias"
-        warnings.warn(
+        elif mean > self.saturated:
+            kind, advice = "saturated", "lower its weights or decay, or make its bias more negative"
+        else:
+            return
+        self._warn(
+            name,
             f"Layer '{name}' is {kind}: its mean firing rate is {mean:.2g}. To change that, "
             f"{advice}.",
-            stacklevel=2,
         )
 
+    def _warn(self, name, message):
+        if name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(message, stacklevel=2)
 
-def _is_spiking(layer):
-    while isinstance(layer, keras.layers.Wrapper):
-        layer = layer.layer
-    return isinstance(layer, SNU)
+
+class _Probe(keras.Model):
+    """Maps inputs of a model to the rates of the units of its spiking layers, for each sample.
+
+    It runs the model itself, so that it holds for every kind of model, and looks at the loops over
+    time of its layers, where all steps are, whatever a layer returns.
+    """
+
+    def __init__(self, model):
+        super().__init__(name="firing_rate")
+        self.model = model
+        self.unseen = []
+        layers = graph.all_layers(model)
+        loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+        # Of a stack of cells the last one makes the outputs.
+        last = [getattr(loop.cell, "cells", [loop.cell])[-1] for loop in loops]
+        self._loops = _by_name(
+            [loop for loop, cell in zip(loops, last) if isinstance(cell, SNUCell)]
+        )
+        inner = [c for c in layers if isinstance(c, SNUCell) and all(c is not x for x in last)]
+        self._inner = list(_by_name(inner))
+        if not self._loops:
+            raise ValueError(
+                f"`FiringRate` found no spiking layer in model '{model.name}', such as "
+                "`keras_grapes.SNU`, whose outputs it can see."
+            )
+
+    def call(self, inputs):
+        seen = {name: [] for name in self._loops}
+        with contextlib.ExitStack() as watches:
+            for name, loop in self._loops.items():
+                watches.enter_context(_watch(loop, seen[name]))
+            self.model(inputs, training=False)
+        # What comes from a graph within this one, such as the body of a loop, cannot leave it.
+        here = _graph(keras.tree.flatten(inputs)[0])
+        seen = {name: [y for y in outputs if _graph(y) is here] for name, outputs in seen.items()}
+        self.unseen = [name for name, outputs in seen.items() if not outputs] + self._inner
+        if len(self.unseen) == len(self._loops) + len(self._inner):
+            raise ValueError(f"`FiringRate` cannot see the outputs of the layers {self.unseen}.")
+        return {name: _unit_rates(outputs) for name, outputs in seen.items() if outputs}
 
 
-def _sequence(layer):
-    return layer.output[0] if isinstance(layer.output, (list, tuple)) else layer.output
+@contextlib.contextmanager
+def _watch(layer, seen):
+    """Appends the outputs of all time steps of every call of a recurrent layer to `seen`."""
+    loop = layer.inner_loop
+
+    def inner_loop(*args, **kwargs):
+        returned = layer.return_sequences
+        layer.return_sequences = True
+        try:
+            last, outputs, states = loop(*args, **kwargs)
+        finally:
+            layer.return_sequences = returned
+        seen.append(outputs)
+        return last, outputs, states
+
+    # Not as an attribute of the layer that Keras keeps track of.
+    object.__setattr__(layer, "inner_loop", inner_loop)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "inner_loop")
+
+
+def _graph(tensor):
+    return getattr(tensor, "graph", None)
+
+
+def _unit_rates(calls):
+    """Means over time and positions and over the calls of a layer: `(batch, units)`."""
+    means = [ops.mean(ops.cast(y, "float32"), axis=range(1, len(y.shape) - 1)) for y in calls]
+    return sum(means) / len(means)
+
+
+def _by_name(layers):
+    """Dict of layers by name, by path where several have the name."""
+    counts = collections.Counter(layer.name for layer in layers)
+    named = {}
+    for layer in layers:
+        name = layer.name if counts[layer.name] == 1 else layer.path or layer.name
+        unique, number = name, 1
+        while unique in named:
+            number += 1
+            unique = f"{name}_{number}"
+        named[unique] = layer
+    return named

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_grapes.analysis import figures
+from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 
 STATISTICS = ("mean", "std", "min", "max", "at_floor")
@@ -30,7 +31,8 @@ class ModulationHistory(keras.callbacks.Callback):
     sees them, and so does the history that `fit` returns.
 
     A layer with several groups of nodes has a record for each, by the path of its kernel. In
-    another call of `fit` the record of the same model goes on, and that of another begins anew.
+    another call of `fit` the record of the same model goes on, and that of another begins anew. A
+    layer that is frozen in between, or freed, is not a number while it is not modulated.
 
     Args:
         every: Int, the number of epochs or batches from record to record. Defaults to 1.
@@ -46,8 +48,8 @@ class ModulationHistory(keras.callbacks.Callback):
             training that this callback saw; 0 is its start.
         history: Dict of the name of each layer to a dict of its statistics, each an array with an
             entry for each record. `at_floor` is a share, between 0 and 1.
-        initial: Dict of the name of each layer to the array of its factors at the first record.
-        latest: Dict likewise, at the last record.
+        initial: Dict of the name of each layer to the array of its factors at its first record.
+        latest: Dict likewise, at the last record, of the layers that are modulated then.
 
     Raises:
         ImportError: If `histogram` is given where TensorBoard is not installed.
@@ -83,9 +85,13 @@ class ModulationHistory(keras.callbacks.Callback):
             raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
-        log = (log,) if isinstance(log, str) else tuple(log)
-        if not set(log) <= set(STATISTICS):
+        log = (log,) if isinstance(log, str) else log
+        if not isinstance(log, (tuple, list)) or any(name not in STATISTICS for name in log):
             raise ValueError(f"`log` must have names of {STATISTICS}. Received: log={log!r}")
+        if not isinstance(histogram, (str, os.PathLike, type(None))):
+            raise TypeError(
+                f"`histogram` must be a path or None. Received: histogram={histogram!r}"
+            )
         if histogram is not None and importlib.util.find_spec("tensorboard") is None:
             raise ImportError(
                 "`histogram` writes for TensorBoard, which is not installed. Run: pip install "
@@ -94,7 +100,7 @@ class ModulationHistory(keras.callbacks.Callback):
         self.every = int(every)
         self.unit = unit
         self.histogram = None if histogram is None else os.fspath(histogram)
-        self.log = log
+        self.log = tuple(log)
         self._observed = None
         self._writer = None
         self._groups = {}
@@ -106,7 +112,7 @@ class ModulationHistory(keras.callbacks.Callback):
         self.latest = {}
         self._count = 0
         self._records = []
-        self._history = {}
+        self._history = {key: {} for key in STATISTICS}
 
     @property
     def records(self):
@@ -115,8 +121,8 @@ class ModulationHistory(keras.callbacks.Callback):
     @property
     def history(self):
         return {
-            name: {key: np.array(values, "float64") for key, values in statistics.items()}
-            for name, statistics in self._history.items()
+            name: {key: np.array(self._history[key][name], "float64") for key in STATISTICS}
+            for name in self.initial
         }
 
     def on_train_begin(self, logs=None):
@@ -158,8 +164,9 @@ class ModulationHistory(keras.callbacks.Callback):
         if self.unit == "epoch":
             self._advance(1)
         if logs is not None:
-            for name, statistics in self._history.items():
-                logs.update({f"modulation/{name}/{key}": statistics[key][-1] for key in self.log})
+            for name in self.latest:
+                for key in self.log:
+                    logs[f"modulation/{name}/{key}"] = self._history[key][name][-1]
 
     def on_train_end(self, logs=None):
         if self._records[-1] != self._count:
@@ -175,16 +182,18 @@ class ModulationHistory(keras.callbacks.Callback):
             self._record()
 
     def _record(self):
-        self._records.append(self._count)
         self.latest = {name: nodes.factor() for name, nodes in self._groups.items()}
-        if not self.initial:
-            self.initial = self.latest
+        for name, factors_now in self.latest.items():
+            self.initial.setdefault(name, factors_now)
+        measured = {key: {} for key in STATISTICS}
         for name, nodes in self._groups.items():
             values = self.latest[name].astype("float64")
-            measured = (values.mean(), values.std(), values.min(), values.max(), _at_floor(nodes))
-            statistics = self._history.setdefault(name, {key: [] for key in STATISTICS})
-            for key, value in zip(STATISTICS, measured):
-                statistics[key].append(float(value))
+            found = (values.mean(), values.std(), values.min(), values.max(), _at_floor(nodes))
+            for key, value in zip(STATISTICS, found):
+                measured[key][name] = float(value)
+        for key, values in measured.items():
+            observation.append(self._history[key], values, len(self._records))
+        self._records.append(self._count)
         if self.histogram is not None:
             self._write_histograms()
 
@@ -249,8 +258,8 @@ class ModulationHistory(keras.callbacks.Callback):
             (self.latest, 1, "0.25", f"{self.unit} {self._count}"),
         ):
             bins = axes.boxplot(
-                [array.ravel() for array in values.values()],
-                positions=np.arange(len(values)) + side * width / 2,
+                [values[name].ravel() for name in self.latest],
+                positions=np.arange(len(self.latest)) + side * width / 2,
                 widths=0.8 * width,
                 patch_artist=True,
                 manage_ticks=False,

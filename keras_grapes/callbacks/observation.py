@@ -1,9 +1,9 @@
-"""What the callbacks share that run a model while it is trained."""
+"""What the callbacks share that observe a model while it is trained."""
 
 import contextlib
+import math
 
 import keras
-import numpy as np
 
 from keras_grapes import graph
 
@@ -16,12 +16,22 @@ def unchanged(model):
         *model.metrics_variables,
         *(state for layer in graph.all_layers(model) for state in _states(layer)),
     ]
-    before = [np.array(variable) for variable in variables]
+    before = [variable.numpy().copy() for variable in variables]
     try:
         yield
     finally:
         for variable, value in zip(variables, before):
             variable.assign(value)
+
+
+def append(record, values, count):
+    """Appends the values of layers to their lists, which have `count` entries so far.
+
+    The layers may change, as where one is frozen between two trainings: what is not measured is
+    not a number, so that the lists stay of one length.
+    """
+    for name in {**record, **values}:
+        record.setdefault(name, [math.nan] * count).append(values.get(name, math.nan))
 
 
 def _states(layer):

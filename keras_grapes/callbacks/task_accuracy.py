@@ -19,7 +19,8 @@ class TaskAccuracy(keras.callbacks.Callback):
 
     The tasks are evaluated with `model.evaluate`, by a metric that the model is compiled with.
     What this changes is put back: metrics, states of layers and random seeds. Training is the same
-    without the callback.
+    without the callback. Put it behind callbacks that change the weights at the end of training,
+    such as `keras.callbacks.EarlyStopping` with `restore_best_weights`.
 
     Args:
         tasks: List of the test sets of the tasks, or dict of their names to the test sets. A test
@@ -122,8 +123,8 @@ class TaskAccuracy(keras.callbacks.Callback):
             logs.update(zip((f"task_accuracy/{name}" for name in self.names), map(float, latest)))
 
     def on_train_end(self, logs=None):
-        measured = self._epochs and self._epochs[-1] == self._count
-        self._rows.append(self._curve[-1] if measured else self._evaluate())
+        # Another callback may have changed the weights since the last epoch was measured.
+        self._rows.append(self._evaluate())
 
     def _evaluate(self):
         with unchanged(self.model):

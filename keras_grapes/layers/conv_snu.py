@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import ops
 
-from keras_grapes.layers.snu import SNU, SNUCell
+from keras_grapes.layers.snu import SNU, SNUCell, with_arguments_of_cell
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -36,6 +36,11 @@ class ConvSNU2DCell(SNUCell):
         self.kernel_size = _check_ints("kernel_size", kernel_size, 2)
         self.strides = _check_ints("strides", strides, 2)
         self.dilation_rate = _check_ints("dilation_rate", dilation_rate, 2)
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                "One of `strides` and `dilation_rate` must be 1. Received: "
+                f"strides={strides!r}, dilation_rate={dilation_rate!r}"
+            )
         if padding not in ("valid", "same"):
             raise ValueError(f'`padding` must be "valid" or "same". Received: padding={padding!r}')
         self.padding = padding
@@ -96,6 +101,7 @@ class ConvSNU2DCell(SNUCell):
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
+@with_arguments_of_cell
 class ConvSNU2D(SNU):
     """Convolutional layer of spiking neural units over a sequence of images.
 

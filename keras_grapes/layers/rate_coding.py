@@ -28,6 +28,7 @@ def rate_code(x, steps, rate=1.0, seed=None):
         Keras's default float.
 
     Raises:
+        TypeError: If `x` is not of numbers.
         ValueError: If `steps` or `rate` is not one of the values above, or if values outside 0 to 1
             are seen: those of arrays and eager tensors. Of the tensors of a compiled function only
             the dtype is seen, and integers are refused there.
@@ -43,7 +44,7 @@ def rate_code(x, steps, rate=1.0, seed=None):
     """
     _check_steps("steps", steps)
     _check_rate(rate)
-    x = ops.convert_to_tensor(x)
+    x = _numbers(x)
     dtype = keras.backend.standardize_dtype(x.dtype)
     if len(x.shape) == 0:
         raise ValueError(f"`x` must have a batch axis. Received: x={x}")
@@ -106,11 +107,11 @@ class RateCoding(keras.layers.Layer):
         if seed is not None and (not isinstance(seed, numbers.Integral) or isinstance(seed, bool)):
             raise ValueError(f"`seed` must be an int or None. Received: seed={seed!r}")
         super().__init__(**kwargs)
-        self.steps = steps
-        self.rate = rate
-        self.test_steps = test_steps
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.steps = int(steps)
+        self.rate = float(rate)
+        self.test_steps = None if test_steps is None else int(test_steps)
+        self.seed = None if seed is None else int(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         # `tf.train.Checkpoint` does not look into seed generators.
         self._checkpointed = tf.train.Checkpoint(seed_state=self.seed_generator.state)
         self.built = True
@@ -151,6 +152,16 @@ def _check_rate(rate):
             "`rate` must be a number from 0 to 1, the probability of a spike per time step. "
             f"Received: rate={rate!r}"
         )
+
+
+def _numbers(x):
+    try:
+        tensor = ops.convert_to_tensor(x)
+    except (TypeError, ValueError):
+        tensor = None
+    if tensor is None or tensor.dtype == "string":
+        raise TypeError(f"`x` must be an array or tensor of numbers. Received: x={x!r}")
+    return tensor
 
 
 def _check_values(x, dtype):

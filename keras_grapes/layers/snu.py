@@ -3,6 +3,7 @@
 import inspect
 import math
 import numbers
+import operator
 
 import keras
 from keras import activations, ops
@@ -117,18 +118,17 @@ class SNUCell(keras.layers.SimpleRNNCell):
     ):
         _check_units(units)
         _check_decay(decay, trainable_decay)
-        if not isinstance(recurrent, bool):
-            raise ValueError(
-                f"`recurrent` must be True or False. Received: recurrent={recurrent!r}"
-            )
-        if reset not in RESETS:
+        for name, value in (("recurrent", recurrent), ("use_bias", use_bias)):
+            if not isinstance(value, bool):
+                raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+        if not isinstance(reset, str) or reset not in RESETS:
             raise ValueError(f"`reset` must be one of {list(RESETS)}. Received: reset={reset!r}")
         if not (isinstance(dropout, numbers.Real) and 0 <= dropout <= 1):
             raise ValueError(f"`dropout` must be from 0 to 1. Received: dropout={dropout!r}")
         if bias_initializer is None:
             bias_initializer = keras.initializers.Constant(-1.0)
         super().__init__(
-            units,
+            int(units),
             activation=None,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
@@ -144,7 +144,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
             seed=seed,
             **_without_recurrent_dropout(kwargs),
         )
-        self.state_size = [units, units]
+        self.state_size = [self.units, self.units]
         self.decay = float(decay)
         self.trainable_decay = trainable_decay
         self.recurrent = recurrent
@@ -287,7 +287,20 @@ def _snu_cell(cell):
     return Group([kernel for kernel in kernels if kernel is not None])
 
 
+def _arguments(cls):
+    return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+
+
+def with_arguments_of_cell(layer_class):
+    """Gives a class of layers the arguments of its cells as properties, as Keras's layers have."""
+    for name in _arguments(layer_class.cell_class):
+        if not hasattr(layer_class, name):
+            setattr(layer_class, name, property(operator.attrgetter(f"cell.{name}")))
+    return layer_class
+
+
 @keras.saving.register_keras_serializable(package="keras_grapes")
+@with_arguments_of_cell
 class SNU(keras.layers.RNN):
     """Layer of spiking neural units over a sequence.
 
@@ -365,7 +378,8 @@ class SNU(keras.layers.RNN):
         zero_output_for_mask=False,
         **kwargs,
     ):
-        layer_names = inspect.signature(keras.layers.Layer.__init__).parameters
+        # Two that Keras takes without naming them.
+        layer_names = {*_arguments(keras.layers.Layer), "input_shape", "input_dim"}
         layer_kwargs = {name: kwargs.pop(name) for name in list(kwargs) if name in layer_names}
         shared = {
             name: layer_kwargs[name] for name in ("dtype", "trainable") if name in layer_kwargs
@@ -381,6 +395,10 @@ class SNU(keras.layers.RNN):
             **layer_kwargs,
         )
         self.input_spec = keras.layers.InputSpec(ndim=self.input_rank)
+
+    @property
+    def activation(self):
+        return "step" if self.cell.is_spiking else self.cell.activation
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cell = self.cell

@@ -77,7 +77,7 @@ class Surrogate:
     slope: float | None = None
 
     def __post_init__(self):
-        if self.name not in _SHAPES:
+        if not isinstance(self.name, str) or self.name not in _SHAPES:
             raise ValueError(
                 f"`surrogate` must be one of {sorted(_SHAPES)}, a `keras_grapes.Surrogate` or a "
                 f"function. Received: {self.name!r}"

@@ -75,11 +75,28 @@ def test_one_task_alone():
 def test_what_is_no_matrix_of_tasks_is_refused(measure, matrix):
     with pytest.raises(ValueError, match="`accuracy` must be a matrix"):
         measure(matrix)
+    with pytest.raises(ValueError, match="`accuracy` must be of numbers"):
+        measure([["a"]])
 
 
 def test_initial_accuracies_must_fit():
+    with pytest.raises(ValueError, match=r"`initial_accuracy` must be of numbers.*'a'"):
+        continual.forward_transfer(HAND, "a")
     with pytest.raises(ValueError, match="one for each of the 3 tasks"):
         continual.forward_transfer(HAND, [0.1, 0.1])
+
+
+def test_plots_leave_the_figures_of_the_user_alone_and_show_in_notebooks():
+    pytest.importorskip("matplotlib").use("agg")
+    from matplotlib import pyplot
+
+    mine = pyplot.figure()
+    numbers = pyplot.get_fignums()
+    figure = continual.plot_matrix(HAND)
+    assert pyplot.gcf() is mine
+    assert pyplot.get_fignums() == numbers
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    pyplot.close(mine)
 
 
 def test_plots():

@@ -95,6 +95,7 @@ def test_a_falling_curve_has_no_negative_slowness():
         ([0.5, np.inf, 0.6], "must be finite"),
         ([50.0, 60.0, 67.0], "Divide percent by 100"),
         ([0.5, -0.1, 0.6], "between 0 and 1"),
+        ([0.5, 0.9, 1.0000001], r"Received: 1\.0000001"),
         ([[0.5, 0.6, 0.7]], "one dimension"),
         ("accuracy", "one dimension"),
         (0.5, "one dimension"),

@@ -122,6 +122,25 @@ def test_layers_of_one_name_are_kept_apart():
     assert {f"angle_{first}", f"norm_ratio_{second}"} <= set(history)
 
 
+def test_further_training_goes_on_and_another_model_begins_anew():
+    model = dense()
+    first, second, *_ = names(model)
+    x, y = batch_for(model)
+    angle = kg.callbacks.AlignmentAngle(x, y)
+    rule = kg.FeedbackAlignment(model)
+    for trainable in (True, False):
+        model.get_layer(first).trainable = trainable
+        compiled(rule).fit(x, y, epochs=2, verbose=0, callbacks=[angle])
+    assert angle.epochs == [0, 1, 2, 3, 4]
+    for record in (angle.angles, angle.norm_ratios):
+        np.testing.assert_array_equal(np.isfinite(record[first]), [True] * 3 + [False] * 2)
+        assert np.isfinite(record[second]).all() and len(record[second]) == 5
+    other = dense()
+    compiled(kg.FeedbackAlignment(other)).fit(x, y, verbose=0, callbacks=[angle])
+    assert angle.epochs == [0, 1]
+    assert list(angle.angles) == names(other)
+
+
 def test_plots():
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure
@@ -133,7 +152,9 @@ def test_plots():
         angle.plot()
     compiled(kg.FeedbackAlignment(model)).fit(x, y, verbose=0, callbacks=[angle])
     for quantity, measured in (("angle", angle.angles), ("norm_ratio", angle.norm_ratios)):
-        axes = angle.plot(quantity, Figure().subplots())
+        mine = Figure()
+        assert angle.plot(quantity, mine.subplots()) is mine
+        (axes,) = angle.plot(quantity).axes
         lines = {line.get_label(): line.get_ydata() for line in axes.lines}
         for name in names(model):
             np.testing.assert_array_equal(lines[name], measured[name])

@@ -38,8 +38,10 @@ def test_rates_are_recorded_for_every_layer_and_epoch():
     np.testing.assert_allclose(watch.rates["hidden"], [0.6, 0.6])
     np.testing.assert_allclose(history["firing_rate/hidden"], [0.6, 0.6])
     np.testing.assert_array_equal(watch.unit_rates["hidden"], [1, 0, 1, 0, 1])
-    output = model.predict(X, verbose=0)
-    np.testing.assert_allclose(watch.rates["output"][-1], output.mean(), rtol=1e-6)
+    hidden, output = model.layers
+    output.return_sequences = True
+    graded = np.mean(output(hidden(X)))
+    np.testing.assert_allclose(watch.rates["output"], [graded, graded], rtol=1e-6)
     assert not messages
 
 
@@ -78,16 +80,108 @@ def test_bad_use():
     plain.compile("sgd", "mse")
     with pytest.raises(ValueError, match="no spiking layer"):
         plain.fit(X, Y, verbose=0, callbacks=[kg.callbacks.FiringRate(X)])
+    for limits in ({"silent": "a"}, {"saturated": None}):
+        with pytest.raises(ValueError, match="`silent` and `saturated` must"):
+            kg.callbacks.FiringRate(X, **limits)
 
-    class Subclassed(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.layer = kg.SNU(2)
 
-        def call(self, x):
-            return self.layer(x)
+def firing(units=2, name="snu", **kwargs):
+    """Units without leak that get 0.75 at every step and fire at the second of every two."""
+    return kg.SNU(
+        units,
+        decay=1.0,
+        kernel_initializer=keras.initializers.Constant(0.25),
+        name=name,
+        **kwargs,
+    )
 
-    model = Subclassed()
-    model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="subclassed"):
-        model.fit(X, Y, verbose=0, callbacks=[kg.callbacks.FiringRate(X)])
+
+def rates_of(layer, x=X):
+    """The rates after one epoch, and the warnings."""
+    model = layer
+    if not isinstance(layer, keras.Model):
+        model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    watch = kg.callbacks.FiringRate(x)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x, np.zeros(model(x).shape), verbose=0, callbacks=[watch])
+    return watch.rates, [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"return_sequences": True}])
+def test_all_time_steps_count_whatever_the_layer_returns(arguments):
+    layer = firing(**arguments)
+    assert rates_of(layer) == ({"snu": [0.5]}, [])
+    assert layer.return_sequences == ("return_sequences" in arguments)
+
+
+def returns_state():
+    x = keras.Input((4, 3))
+    return keras.Model(x, firing(return_state=True)(x)[0])
+
+
+def nested():
+    blocks = [
+        keras.Sequential([keras.Input((4, 3)), firing(3, return_sequences=True)], name=name)
+        for name in ("one", "two")
+    ]
+    return keras.Sequential([keras.Input((4, 3)), *blocks, firing(name="top")])
+
+
+def called_in_another_model():
+    layer = firing(return_sequences=True)
+    for steps in (7, 4):
+        x = keras.Input((steps, 3))
+        model = keras.Model(x, layer(x))
+    return model
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.spiking = firing()
+
+    def call(self, x):
+        return self.spiking(x)
+
+
+@pytest.mark.parametrize(
+    "make, rates",
+    [
+        (returns_state, {"snu": 0.5}),
+        # Three units of which each gives 0.25 at every second step: a spike at the fourth alone.
+        (nested, {"one/snu": 0.5, "two/snu": 0.25, "top": 0.0}),
+        (called_in_another_model, {"snu": 0.5}),
+        (lambda: keras.Sequential([firing()]), {"snu": 0.5}),
+        (Subclassed, {"snu": 0.5}),
+        (lambda: keras.layers.Bidirectional(firing()), {"forward_snu": 0.5, "backward_snu": 0.5}),
+        (lambda: keras.layers.RNN(firing().cell, name="loop"), {"loop": 0.5}),
+    ],
+)
+def test_every_kind_of_model(make, rates):
+    assert rates_of(make())[0] == {name: [rate] for name, rate in rates.items()}
+
+
+def test_positions_of_a_filter_are_averaged():
+    layer = kg.ConvSNU2D(
+        3, 1, decay=1.0, kernel_initializer=keras.initializers.Constant(0.75), name="conv"
+    )
+    assert rates_of(layer, np.ones((6, 4, 5, 5, 1), "float32"))[0] == {"conv": [0.5]}
+
+
+def test_what_cannot_be_seen_is_named():
+    cells = [kg.SNUCell(3, name="inner"), firing().cell]
+    rates, messages = rates_of(keras.layers.RNN(cells, name="stack"))
+    assert list(rates) == ["stack"]
+    assert "cannot see the outputs of 'inner'" in messages[0]
+
+
+def test_further_training_goes_on_and_another_model_begins_anew():
+    watch = kg.callbacks.FiringRate(X, silent=0)
+    for model, names in ((make_model("zeros"), ["hidden", "output"]), (Subclassed(), ["snu"])):
+        model.compile("sgd", "mse")
+        for epochs in (1, 2):
+            model.fit(X, Y, verbose=0, callbacks=[watch])
+            assert list(watch.rates) == names
+            assert all(len(rates) == epochs for rates in watch.rates.values())

@@ -160,6 +160,26 @@ def test_further_training_goes_on_and_another_model_begins_anew():
     assert len(history.history["h1"]["mean"]) == 2
 
 
+def test_layers_that_are_frozen_and_freed_between_trainings_keep_their_place():
+    pytest.importorskip("matplotlib").use("agg")
+    model = network()
+    history = kg.callbacks.ModulationHistory(log="mean")
+    modulated = []
+    for name, trainable in (("h1", False), ("h1", True), ("h2", False)):
+        model.get_layer(name).trainable = trainable
+        logs = fit(model, history, optimizer=kg.Grapes("sgd", model=model), epochs=1)
+        modulated.append({key.split("/")[1] for key in logs if key != "loss"})
+    assert modulated == [{"h2"}, {"h1", "h2"}, {"h1"}]
+    np.testing.assert_array_equal(history.records, [0, 1, 2, 3])
+    present = {name: np.isfinite(values["max"]) for name, values in history.history.items()}
+    np.testing.assert_array_equal(present["h1"], [False, False, True, True])
+    np.testing.assert_array_equal(present["h2"], [True, True, True, False])
+    assert list(history.latest) == ["h1"]
+    assert len(history.plot().axes[0].lines) == 2
+    labels = history.plot("distribution").axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == ["h1"]
+
+
 def test_training_is_the_same_with_it_and_it_works_compiled_by_xla():
     weights = []
     for callbacks in ([], [kg.callbacks.ModulationHistory(unit="batch")]):
@@ -196,7 +216,7 @@ def test_controls_keep_the_share_at_the_floor():
 
 def test_histograms_for_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="`histogram` must be a path"):
         kg.callbacks.ModulationHistory(histogram=5)
     history = kg.callbacks.ModulationHistory(histogram=tmp_path)
     fit(kg.propagate(network()), history)
@@ -242,8 +262,9 @@ def test_bad_use():
         (name,) = arguments
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             kg.callbacks.ModulationHistory(**arguments)
-    with pytest.raises(ValueError, match="`log` must have names of"):
-        kg.callbacks.ModulationHistory(log=("median",))
+    for log in (("median",), None, [["mean"]]):
+        with pytest.raises(ValueError, match="`log` must have names of"):
+            kg.callbacks.ModulationHistory(log=log)
     for model in (network(), kg.FeedbackAlignment(network())):
         with pytest.raises(ValueError, match="found nothing that is modulated"):
             fit(model, kg.callbacks.ModulationHistory())

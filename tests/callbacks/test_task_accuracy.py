@@ -49,6 +49,16 @@ def test_matrix_by_hand_over_a_sequence_of_fits():
     assert kg.analysis.continual.forgetting(tracker.accuracy) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("every", [None, 1])
+def test_weights_that_are_restored_at_the_end_are_the_ones_measured(every):
+    model = network()
+    # By the largest loss the first epoch is the best one.
+    restore = keras.callbacks.EarlyStopping("loss", mode="max", restore_best_weights=True)
+    tracker = kg.callbacks.TaskAccuracy(TASKS, every=every)
+    model.fit(*TASKS[0], epochs=8, verbose=0, callbacks=[restore, tracker])
+    np.testing.assert_allclose(tracker.accuracy, [accuracies(model)], rtol=1e-6)
+
+
 def test_names_batches_and_weights():
     x, y = TASKS[0]
     weight = (np.arange(len(y)) < 10).astype("float32")

@@ -1,5 +1,7 @@
 """Rate coding, as a function and as a layer."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -118,6 +120,20 @@ def test_integers_in_a_graph():
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("x", [None, [["a"]]])
+def test_what_is_no_number(x):
+    with pytest.raises(TypeError, match="`x` must be an array"):
+        kg.rate_code(x, 3)
+
+
+def test_numpy_numbers_are_taken():
+    three = np.int64(3)
+    coding = kg.RateCoding(three, np.float32(0.5), test_steps=three, seed=three)
+    config = coding.get_config()
+    assert config == kg.RateCoding(3, 0.5, 3, 3, name=coding.name).get_config()
+    json.dumps(config)
 
 
 def test_checkpoint_continues_the_draws(tmp_path):

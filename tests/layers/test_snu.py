@@ -1,6 +1,7 @@
 """Spiking neural units against hand calculation, NumPy and `keras.layers.RNN`."""
 
 import itertools
+import json
 import subprocess
 import sys
 from math import exp, tanh
@@ -470,6 +471,23 @@ def test_config(layer):
     assert restored.get_config() == config
 
 
+def test_input_shape_and_numpy_ints_as_in_layers_of_keras():
+    with pytest.warns(UserWarning, match="prefer using an `Input"):
+        model = keras.Sequential([kg.SNU(np.int64(3), input_shape=(6, 4))])
+    assert model.built and model.output_shape == (None, 3)
+    json.dumps(model.layers[0].get_config())
+
+
+def test_arguments_of_the_cell_are_properties_as_in_layers_of_keras():
+    layer = kg.SNU(3, decay=0.5, dropout=0.1, kernel_regularizer="l2", reset="soft")
+    assert (layer.units, layer.decay, layer.dropout, layer.reset) == (3, 0.5, 0.1, "soft")
+    assert layer.use_bias and not layer.recurrent and layer.activation == "step"
+    assert layer.kernel_regularizer is layer.cell.kernel_regularizer
+    assert kg.SSNU(3).activation is keras.activations.sigmoid
+    convolution = kg.ConvSNU2D(2, 3, strides=2)
+    assert (convolution.filters, convolution.strides) == (2, (2, 2))
+
+
 def test_frozen_layer_stays_frozen_in_a_copy():
     model = keras.Sequential([keras.Input((None, 6)), kg.SNU(4)])
     model.layers[0].trainable = False
@@ -566,7 +584,9 @@ def test_grapes_multiplies_the_update_of_each_unit():
         ({"units": 2, "decay": 1.0, "trainable_decay": "unit"}, "trainable `decay` must start"),
         ({"units": 2, "trainable_decay": True}, "`trainable_decay` must be one of"),
         ({"units": 2, "reset": "hard"}, "`reset` must be one of.*'gate'.*'hard'"),
+        ({"units": 2, "reset": ["gate"]}, r"`reset` must be one of.*\['gate'\]"),
         ({"units": 2, "recurrent": 1}, "`recurrent` must be True or False.*1"),
+        ({"units": 2, "use_bias": "a"}, "`use_bias` must be True or False.*'a'"),
         ({"units": 2, "dropout": 2}, "`dropout` must be from 0 to 1"),
         ({"units": 2, "recurrent_dropout": 0.1}, "no `recurrent_dropout`"),
         ({"units": 2, "surrogate": "relu"}, "`surrogate` must be one of.*'relu'"),

@@ -85,6 +85,7 @@ def test_half_precision_stays_half_precision():
     "make, error, message",
     [
         (lambda: kg.Surrogate("tan"), ValueError, "must be one of .*'tanh'.*Received: 'tan'"),
+        (lambda: kg.Surrogate(["a"]), ValueError, r"must be one of .*Received: \['a'\]"),
         (lambda: kg.Surrogate("tanh", slope=0), ValueError, "above 0.*slope=0"),
         (lambda: kg.Surrogate("tanh", slope="2"), ValueError, "above 0.*slope='2'"),
         (lambda: kg.Surrogate("tanh", slope=float("nan")), ValueError, "slope=nan"),
