@@ -23,7 +23,8 @@ class Report:
         self.caption = study.caption(preset, scale)
         if len(self.records) < self.runs:
             self.caption += f" Incomplete: {len(self.records)} of {self.runs} runs."
-        self.caption += f" Numbers: {METRICS[study.metric]}; mean ± standard deviation (runs)."
+        if study.metric is not None:
+            self.caption += f" Numbers: {METRICS[study.metric]}; mean ± standard deviation (runs)."
 
     @property
     def tables(self):

@@ -20,7 +20,8 @@ class Study:
         tables: Function from `outcomes.Outcomes` and a scale to a list of pairs of heading and
             Markdown table.
         figure: Function from `outcomes.Outcomes` and a scale to a matplotlib figure.
-        metric: String, a key of `outcomes.METRICS`, that the tables show.
+        metric: String, a key of `outcomes.METRICS`, that the tables show; `None` where they show
+            something else.
         note: String, what else a reader of the result must know.
     """
 

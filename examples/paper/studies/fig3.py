@@ -70,5 +70,6 @@ STUDY = Study(
     runs=runs,
     tables=tables,
     figure=figure,
+    metric=None,
     note="The factors of plain training are those that GRAPES would use.",
 )

@@ -69,6 +69,7 @@ STUDY = Study(
     runs=runs,
     tables=tables,
     figure=figure,
+    metric=None,
     note="Network and learning rate are ours: the supplement was not at hand. Kurtosis: 0 of "
     "normally distributed weights, -1.2 of the uniform ones at the start. In the tables the mean "
     "over the runs.",
