@@ -67,7 +67,7 @@ def _text(value):
         return "all"
     if isinstance(value, (tuple, list)):
         return ", ".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 # What most studies share: the data, and how little of it a look takes.
