@@ -3,7 +3,6 @@
 from keras_grapes import (
     analysis,
     callbacks,
-    graph,
     grouping,
     hardware,
     layers,
@@ -52,7 +51,6 @@ __all__ = [
     "analysis",
     "callbacks",
     "export_saved_model",
-    "graph",
     "grouping",
     "hardware",
     "layers",
