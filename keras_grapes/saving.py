@@ -9,11 +9,13 @@ import shutil
 import uuid
 
 import keras
-import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_grapes import graph
+from keras_grapes import backend, graph
 from keras_grapes.training import feedback
+
+if backend.name == "tensorflow":
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
 
 _GRAPH = "saved_model.pb"
 
@@ -56,7 +58,8 @@ def export_saved_model(model, path, input_signature=None, overwrite=False):
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If there is something at `path`, except an empty folder or, with `overwrite`, a
-            SavedModel; if `model` is not built; or if `input_signature` is missing.
+            SavedModel; if `model` is not built; if `input_signature` is missing; or on a backend
+            of Keras other than TensorFlow.
 
     Example:
 
@@ -78,6 +81,13 @@ def export_saved_model(model, path, input_signature=None, overwrite=False):
         raise TypeError(
             "`export_saved_model` takes a `keras.Model`. Received: "
             f"model={model!r} of type {type(model).__name__}"
+        )
+    if backend.name != "tensorflow":
+        raise ValueError(
+            "`export_saved_model` writes a graph of TensorFlow, and needs Keras's backend "
+            f"'tensorflow'. Received: a model '{model.name}' on the backend '{backend.name}'. Save "
+            "it by `model.save('model.keras')`, and load and export it in a process that has "
+            "KERAS_BACKEND=tensorflow."
         )
     path = _check_path(path, overwrite)
     if isinstance(model, feedback.FeedbackModel):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
+
 import keras_grapes as kg
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,3 +43,24 @@ def test_names_stand_in_sub_packages_too():
     assert kg.optimizers.Grapes is kg.Grapes
     assert kg.layers.ErrorModulation is kg.ErrorModulation
     assert kg.models.propagate is kg.propagate
+
+
+@pytest.mark.every_backend
+def test_import_is_light():
+    """What only some use is imported when it is used."""
+    check = (
+        "import sys, keras; before = set(sys.modules); import keras_grapes;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "print(sorted(new & {'scipy', 'matplotlib', 'sklearn', 'tensorflow_datasets'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split("\n")[-2] == "[]"
+
+
+@pytest.mark.every_backend
+def test_backend_without_a_module_is_refused():
+    check = "import keras; keras.backend.backend = lambda: 'openvino'; import keras_grapes"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
+    assert "runs on the backends 'tensorflow', 'jax' and 'torch'" in done.stderr

@@ -12,7 +12,16 @@ import keras_grapes
 
 ROOT = pathlib.Path(keras_grapes.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-MODULES = [module.name for module in pkgutil.walk_packages(keras_grapes.__path__, "keras_grapes.")]
+OTHER_BACKENDS = [
+    f"keras_grapes.backend.{name}"
+    for name in ("tensorflow", "jax", "torch")
+    if name != keras_grapes.backend.name
+]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(keras_grapes.__path__, "keras_grapes.")
+    if module.name not in OTHER_BACKENDS
+]
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
@@ -26,7 +35,7 @@ LAYERS = [
 ]
 # Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
 # histograms for TensorBoard.
-TENSORFLOW_IN = {"backend", "layers", "training", "saving", "callbacks"}
+TENSORFLOW_IN = {"backend", "training", "saving", "callbacks"}
 
 
 def imports(path):
@@ -50,6 +59,8 @@ def test_imports(path):
         assert not name.startswith(("keras.src", "tensorflow.python")), name
         if name.split(".")[0] == "tensorflow":
             assert part in TENSORFLOW_IN, name
+        if name.split(".")[0] in ("jax", "torch"):
+            assert part == "backend", name
         if name.startswith("keras_grapes.") and rank < len(LAYERS):
             imported = name.split(".")[1]
             allowed = {n for names in LAYERS[:rank] for n in names} | {part}

@@ -12,8 +12,19 @@ def new_axes(rows=1, columns=1, size=(5, 4), **kwargs):
         columns: Int. Defaults to 1.
         size: Tuple of the width and height of one of the axes, in inches. Defaults to `(5, 4)`.
         **kwargs: As `matplotlib.figure.Figure.subplots` takes them.
+
+    Raises:
+        ModuleNotFoundError: If Matplotlib is not installed.
     """
-    from keras_grapes.analysis.picture import Picture
+    try:
+        from keras_grapes.analysis.picture import Picture
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Figures are drawn by Matplotlib, and there is no module "
+            f"'{error.name}'. Install it: pip install 'keras_grapes[examples]', or pip install "
+            "matplotlib.",
+            name=error.name,
+        ) from error
 
     figure = Picture(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     return figure.subplots(rows, columns, squeeze=False, **kwargs)

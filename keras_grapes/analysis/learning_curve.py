@@ -4,7 +4,6 @@ import numbers
 import typing
 
 import numpy as np
-import scipy.optimize
 
 from keras_grapes.analysis import figures
 
@@ -169,6 +168,9 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
 
 def _least_squares(curve, maximum):
     """Returns `(max_accuracy, slowness)` and their standard errors; a given maximum is kept."""
+    # SciPy takes longer to import than all else here.
+    from scipy.optimize import curve_fit
+
     epochs = np.arange(1.0, len(curve) + 1)
     # The start: of a grid of slownesses, each with its best maximum, the one that fits best.
     slowness = np.geomspace(1e-3, _SLOWEST * len(curve), 200)[:, None]
@@ -184,7 +186,7 @@ def _least_squares(curve, maximum):
 
     tight = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-15, "max_nfev": 1000}
     if maximum is None:
-        fitted, covariance = scipy.optimize.curve_fit(
+        fitted, covariance = curve_fit(
             plateau,
             epochs,
             curve,
@@ -195,7 +197,7 @@ def _least_squares(curve, maximum):
             **tight,
         )
         return fitted, np.sqrt(np.diag(covariance))
-    fitted, covariance = scipy.optimize.curve_fit(
+    fitted, covariance = curve_fit(
         lambda epochs, slowness: plateau(epochs, maximum, slowness),
         epochs,
         curve,

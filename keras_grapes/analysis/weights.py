@@ -4,7 +4,6 @@ import dataclasses
 
 import keras
 import numpy as np
-import scipy.stats
 
 from keras_grapes.analysis import figures
 from keras_grapes.models import factors
@@ -74,9 +73,14 @@ def _describe(values):
         count=int(values.size),
         mean=float(values.mean()),
         variance=float(values.var()),
-        kurtosis=float(scipy.stats.kurtosis(values)) if spread > 0 else float("nan"),
+        kurtosis=_kurtosis(values) if spread > 0 else float("nan"),
         tail=float(np.mean(deviation > TAIL * spread)) if spread > 0 else 0.0,
     )
+
+
+def _kurtosis(values):
+    standardized = (values - values.mean()) / values.std()
+    return float(np.mean(standardized**4)) - 3.0
 
 
 def plot(models, bins=101):

@@ -10,7 +10,8 @@ def custom_gradient(function):
     Args:
         function: Function of positional tensors that returns `(outputs, backward)`. `outputs` is
             a tensor or a tuple of them; `backward` takes one error for each output and returns a
-            tuple with one error for each input. No variables are read in it.
+            tuple with one error for each input, `None` for one that gets none. No variables are
+            read in it.
 
     Returns:
         Function of the same tensors that returns `outputs`.
@@ -63,7 +64,7 @@ def jvp(function, inputs, tangents):
 def gradients(loss, variables):
     """Returns the value of a function without arguments and its gradients by variables.
 
-    A gradient is `None` where the loss does not depend on the variable.
+    A gradient is `None`, or zeros on JAX, where the loss does not depend on the variable.
     """
     with tf.GradientTape() as tape:
         value = loss()
@@ -85,7 +86,7 @@ def loop_over_time(step, state, range_, record):
 
     Args:
         step: Function of (time, state) that returns the new state and a tensor to record. It reads
-            its inputs at `time`, an int tensor.
+            its inputs at `time`, an int or an int tensor.
         state: List of tensors, the state at first.
         range_: Tuple of ints or int tensors: the first time, the number of steps, and 1 or -1.
         record: Tensor of the shape and dtype of what `step` records.
@@ -153,3 +154,18 @@ def variable_key(variable):
 def is_sparse_gradient(gradient):
     """Whether a gradient has rows for some indices alone, as that of an `Embedding`."""
     return isinstance(gradient, tf.IndexedSlices)
+
+
+def update_one_by_one(optimizer):
+    """Has an optimizer of Keras update its variables one by one, by its `update_step`.
+
+    Where a backend updates all of them together, `update_step` is not called there.
+    """
+
+
+def checkpointed(**variables):
+    """An object to keep as an attribute, by which checkpoints of the backend find variables.
+
+    It is `None` on backends whose checkpoints look for variables where Keras has them.
+    """
+    return tf.train.Checkpoint(**variables)

@@ -3,10 +3,9 @@
 import numbers
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_grapes import random
+from keras_grapes import backend, random
 
 
 def rate_code(x, steps, rate=1.0, seed=None):
@@ -112,8 +111,8 @@ class RateCoding(keras.layers.Layer):
         self.test_steps = None if test_steps is None else int(test_steps)
         self.seed = None if seed is None else int(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
-        # `tf.train.Checkpoint` does not look into seed generators.
-        self._checkpointed = tf.train.Checkpoint(seed_state=self.seed_generator.state)
+        # Checkpoints of TensorFlow do not look into seed generators.
+        self._checkpointed = backend.checkpointed(seed_state=self.seed_generator.state)
         self.built = True
 
     def call(self, inputs, training=False):

@@ -1,0 +1,174 @@
+"""The functions of `keras_grapes.backend` on JAX; `tensorflow.py` tells what they are for."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import keras
+
+
+class _Inner(keras.StatelessScope):
+    """Scope within a traced function, whose assignments are handed out of it by hand.
+
+    An assignment must not leave the trace in which its value was computed: `jax.grad` and its kin
+    trace the function that they are given.
+    """
+
+    def __init__(self, state_mapping=None):
+        super().__init__(state_mapping)
+        self.assigned = {}
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
+
+    def add_update(self, update):
+        super().add_update(update)
+        variable, value = update
+        self.assigned[id(variable)] = variable, value
+
+
+def _handing_out(function, assigned, given=lambda *inputs: ([], inputs)):
+    """Returns a function of the same inputs that returns `(outputs, assigned values)`.
+
+    Args:
+        function: Function of tensors.
+        assigned: List that gets the variables of the assigned values.
+        given: Function from the inputs to the values that variables have in `function`, as a list
+            of pairs, and the inputs of `function`. Defaults to no such variables.
+    """
+
+    def run(*inputs):
+        mapping, inputs = given(*inputs)
+        with _Inner(mapping) as scope:
+            outputs = function(*inputs)
+        assigned[:] = [variable for variable, _ in scope.assigned.values()]
+        return outputs, [value for _, value in scope.assigned.values()]
+
+    return run
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+
+
+def _error_like(error, tensor):
+    """An error as the primal has it: JAX has none for whole numbers."""
+    return jnp.zeros_like(tensor) if error.dtype == jax.dtypes.float0 else error
+
+
+def custom_gradient(function):
+    @jax.custom_gradient
+    def wrapped(*inputs):
+        outputs, backward = function(*inputs)
+
+        def grad(errors):
+            errors = errors if isinstance(outputs, (tuple, list)) else (errors,)
+            found = tuple(backward(*errors))
+            return tuple(
+                error if jnp.issubdtype(x.dtype, jnp.inexact) else None
+                for error, x in zip(found, inputs, strict=True)
+            )
+
+        return outputs, grad
+
+    @functools.wraps(function)
+    def call(*inputs):
+        return wrapped(*[keras.ops.convert_to_tensor(x) for x in inputs])
+
+    return call
+
+
+def vjp(function, *inputs):
+    inputs = [keras.ops.convert_to_tensor(x) for x in inputs]
+    assigned = []
+    outputs, pull, values = jax.vjp(_handing_out(function, assigned), *inputs, has_aux=True)
+    _assign(assigned, values)
+
+    def pullback(*errors):
+        found = pull(keras.tree.pack_sequence_as(outputs, list(errors)))
+        return tuple(_error_like(error, x) for error, x in zip(found, inputs))
+
+    return outputs, pullback
+
+
+def jvp(function, inputs, tangents):
+    outputs, pullback = vjp(function, *inputs)
+    # The pullback is linear in the errors, and its own pullback is the push forward. `jax.jvp`
+    # would refuse functions with a gradient of their own.
+    zeros = [jnp.zeros_like(y) for y in keras.tree.flatten(outputs)]
+    _, push = jax.vjp(pullback, *zeros)
+    return outputs, keras.tree.pack_sequence_as(outputs, list(push(tuple(tangents))))
+
+
+def gradients(loss, variables):
+    assigned = []
+    run = _handing_out(loss, assigned, lambda values: (list(zip(variables, values)), ()))
+    values = [variable.value for variable in variables]
+    (value, assigned_values), found = jax.value_and_grad(run, has_aux=True)(values)
+    _assign(assigned, assigned_values)
+    return value, found
+
+
+def identity(tensor, after=()):
+    # XLA orders the operations by itself.
+    return keras.ops.convert_to_tensor(tensor)
+
+
+def loop_over_time(step, state, range_, record):
+    first, length, stride = range_
+    times = first + stride * jnp.arange(length)
+    state = [keras.ops.convert_to_tensor(each) for each in state]
+
+    def body(state, time):
+        state, recorded = step(time, list(state))
+        return tuple(state), recorded
+
+    state, records = jax.lax.scan(body, tuple(state), times)
+    return state, records if stride > 0 else jnp.flip(records, axis=0)
+
+
+def compiled(function):
+    # Keras compiles the whole training step.
+    return function
+
+
+def eagerly():
+    return jax.ensure_compile_time_eval()
+
+
+def _generator(key):
+    return jax.random.wrap_key_data(jnp.asarray(key).astype("uint32"), impl="threefry2x32")
+
+
+def random_uniform(shape, key):
+    return jax.random.uniform(_generator(key), shape, "float32")
+
+
+def random_normal(shape, stddev, key):
+    return stddev * jax.random.normal(_generator(key), shape, "float32")
+
+
+def is_variable(value):
+    return isinstance(value, keras.Variable)
+
+
+def variable_key(variable):
+    # The array in a variable is another one after each step.
+    return id(variable)
+
+
+def is_sparse_gradient(gradient):
+    # Arrays of `jax.experimental.sparse` have indices; those of JAX have not.
+    return hasattr(gradient, "indices")
+
+
+def update_one_by_one(optimizer):
+    pass  # It does already.
+
+
+def checkpointed(**variables):
+    return None
