@@ -7,14 +7,16 @@ refused at once, and what is not installed is named.
 import argparse
 import importlib
 import importlib.util
+import json
 import math
 import os
 import pathlib
 import sys
 import tempfile
 
-# What the extra installs, and TensorFlow for the library itself.
-_MODULES = ("tensorflow", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm")
+# What the extra installs. Without TensorFlow there are the data of scikit-learn alone.
+_MODULES = ("matplotlib", "sklearn")
+_MODULES_ON_TENSORFLOW = ("tensorflow_datasets", "tqdm")
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,7 +79,10 @@ class Parser(argparse.ArgumentParser):
 
     def require_modules(self):
         """Refuses to go on where what the examples need is not installed."""
-        missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+        wanted = [backend_name(), *_MODULES]
+        if backend_name() == "tensorflow":
+            wanted += _MODULES_ON_TENSORFLOW
+        missing = [name for name in wanted if not is_installed(name)]
         if missing:
             self.error(
                 f'not installed: {", ".join(missing)}. Run: pip install "keras_grapes[examples]"'
@@ -140,8 +145,35 @@ def run(main):
         sys.exit(130)
 
 
+def is_installed(*modules):
+    """Whether all of some modules can be imported."""
+    return all(importlib.util.find_spec(name) for name in modules)
+
+
+def backend_name():
+    """Returns the name of Keras's backend as Keras finds it, without importing Keras."""
+    if os.environ.get("KERAS_BACKEND"):
+        return os.environ["KERAS_BACKEND"]
+    folder = pathlib.Path(os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras")
+    try:
+        settings = json.loads((folder / "keras.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = {}
+    return settings.get("backend", "tensorflow")
+
+
+def import_backend():
+    """Imports the framework that Keras runs on, as `import_tensorflow` does."""
+    _import_quietly(backend_name())
+
+
 def import_tensorflow():
-    """Imports TensorFlow without the lines that its libraries write while they are loaded.
+    """Imports TensorFlow without the lines that its libraries write while they are loaded."""
+    _import_quietly("tensorflow")
+
+
+def _import_quietly(module):
+    """Imports a framework without the lines that its libraries write while they are loaded.
 
     They report the machine's abilities before the log level is in force, from native code: the
     error stream itself is closed to them.
@@ -151,7 +183,7 @@ def import_tensorflow():
     try:
         with open(os.devnull, "w") as null:
             os.dup2(null.fileno(), 2)
-        importlib.import_module("tensorflow")
+        importlib.import_module(module)
     finally:
         os.dup2(saved, 2)
         os.close(saved)

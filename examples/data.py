@@ -40,7 +40,16 @@ ALL_NAMES = (*_DOWNLOADS, "digits")
 
 
 class UnavailableError(Exception):
-    """A data set is neither on this machine nor to be had; the message says why, in one line."""
+    """A data set is neither on this machine nor to be had; the message says why, in one line.
+
+    Args:
+        reason: String, the message.
+        remedy: String, what to do about it.
+    """
+
+    def __init__(self, reason, remedy="Set TFDS_DATA_DIR to a folder that has it"):
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +117,7 @@ def load_for(parser, name):
     try:
         return load(name) if name else load_default()
     except UnavailableError as error:
-        parser.error(f"{error} Set TFDS_DATA_DIR to a folder that has it, or use --dataset digits.")
+        parser.error(f"{error} {error.remedy}, or use --dataset digits.")
 
 
 def _load_digits():
@@ -126,9 +135,16 @@ def _load_digits():
 
 def check(name):
     """Raises an `UnavailableError` if a data set can be had neither here nor from its host."""
-    if name == "digits" or prepared_folder(name):
+    if name == "digits":
         return
     title, url = _DOWNLOADS[name]
+    if not command_line.is_installed("tensorflow", "tensorflow_datasets"):
+        raise UnavailableError(
+            f"{title} is read by tensorflow-datasets and TensorFlow, which are not installed.",
+            "Install them",
+        )
+    if prepared_folder(name):
+        return
     if not answers(url):
         raise UnavailableError(
             f"{title} is not in {tfds_folder()} (TFDS_DATA_DIR) and "
@@ -137,12 +153,12 @@ def check(name):
 
 
 def _load_from_tfds(name):
+    title = _DOWNLOADS[name][0]
+    check(name)
     import tensorflow_datasets as tfds
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
-    title = _DOWNLOADS[name][0]
-    check(name)
     folder = prepared_folder(name)
     # Only now, as it takes seconds: the decision has fallen.
     command_line.import_tensorflow()

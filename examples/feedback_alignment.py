@@ -200,7 +200,7 @@ def main():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
     dataset = data.load_for(parser, options.dataset).flattened()
-    command_line.import_tensorflow()
+    command_line.import_backend()
     parser.settle_epochs(options, dataset)
     compare(dataset, options)
 

@@ -213,7 +213,7 @@ def main():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
     dataset = data.load_for(parser, options.dataset).flattened()
-    command_line.import_tensorflow()
+    command_line.import_backend()
     try:
         build_optimizer(options.optimizer, options.learning_rate)
     except ValueError:
@@ -224,12 +224,15 @@ def main():
 
 def compare(dataset, options):
     """Trains every variant; prints the comparison and saves the picture."""
+    import keras
+
     import keras_grapes as kg
 
     optimizer = f"{options.optimizer}, learning rate {options.learning_rate:g}"
     images, test_images = len(dataset.train[0]), len(dataset.test[0])
     print(f"Data       {dataset.title}, {images} images to train on and {test_images} to test on")
     print(f"Network    {network(dataset)}")
+    print(f"Backend    {keras.backend.backend()}")
     print(f"Optimizer  {optimizer}, batches of {BATCH_SIZE}")
     print(f"Seed       {options.seed}: the same initial weights and order of the data every time")
 
