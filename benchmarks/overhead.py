@@ -7,10 +7,12 @@ the rounds, of the ratio to the plain steps of the same round. Peak memory is me
 of its own for each variant, on a network whose largest kernel is big enough to be seen.
 
     python benchmarks/overhead.py --output runs/overhead.json
+    KERAS_BACKEND=jax python benchmarks/overhead.py --networks 784-4x256-10
 """
 
 import argparse
 import gc
+import importlib
 import itertools
 import json
 import os
@@ -24,7 +26,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 import keras_grapes as kg
@@ -32,6 +33,9 @@ import keras_grapes as kg
 VARIANTS = ("plain", "grapes", "propagate")
 MEMORY_WIDTH = 4096
 LARGEST_KERNEL_MB = MEMORY_WIDTH**2 * 4 / 2**20
+BACKEND = keras.backend.backend()
+# Whether XLA compiles the step: JAX's always is, PyTorch's never here.
+JIT = {"tensorflow": (False, True), "jax": (True,), "torch": (False,)}[BACKEND]
 
 
 def dense_network(width, depth):
@@ -79,25 +83,51 @@ def make(variant, network, optimizer, jit):
     return model
 
 
-def batches(model, batch, steps):
+def stepper(model, batch):
+    """Returns a function that runs training steps, as `fit` does, and returns their seconds."""
     rng = np.random.default_rng(0)
     x = rng.random((batch, *model.input_shape[1:]), dtype="float32")
     y = rng.integers(0, 10, batch)
-    return tf.data.Dataset.from_tensors((x, y)).repeat(steps).prefetch(2)
-
-
-def stepper(model, batch):
-    """Returns a function that runs training steps, as `fit` does, and returns their seconds."""
-    model.make_train_function()
-    data = iter(batches(model, batch, steps=None))
+    train = _step_of_tensorflow(model, x, y) if BACKEND == "tensorflow" else _fit(model, x, y)
 
     def run(steps):
         start = time.perf_counter()
-        for _ in range(steps):
-            model.train_function(data)
+        train(steps)
         return time.perf_counter() - start
 
     return run
+
+
+def _step_of_tensorflow(model, x, y):
+    import tensorflow as tf
+
+    model.make_train_function()
+    data = iter(tf.data.Dataset.from_tensors((x, y)).repeat().prefetch(2))
+
+    def train(steps):
+        for _ in range(steps):
+            model.train_function(data)
+
+    return train
+
+
+def _fit(model, x, y):
+    """Elsewhere a step is not to be had without `fit`, which brings the state to it and back."""
+
+    def train(steps):
+        batches = ((x, y) for _ in itertools.count())
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    return train
+
+
+def device():
+    """The name of the device that the steps run on."""
+    if BACKEND == "torch":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return keras.distribution.list_devices()[0]
 
 
 def measure(network, batch, optimizer, jit, rounds, turn_seconds):
@@ -106,7 +136,7 @@ def measure(network, batch, optimizer, jit, rounds, turn_seconds):
     run = {variant: stepper(model, batch) for variant, model in models.items()}
     for variant in VARIANTS:
         run[variant](20)
-    steps = max(2, round(turn_seconds / (run["plain"](20) / 20)))
+    steps = max(2, round(turn_seconds / (run["plain"](100) / 100)))
     times = {variant: [] for variant in VARIANTS}
     for turn in range(rounds):
         for variant in np.roll(VARIANTS, turn):
@@ -155,7 +185,9 @@ def main():
         print_peak_memory(variant, optimizer, bool(int(jit)))
         return
 
-    cells = list(itertools.product(options.networks, (64, 256), OPTIMIZERS, (False, True)))
+    framework = importlib.import_module(BACKEND)
+    print(f"Keras {keras.__version__} on {BACKEND} {framework.__version__}, {device()}\n")
+    cells = list(itertools.product(options.networks, (64, 256), OPTIMIZERS, JIT))
     print(f"{'network':<16}{'batch':>6}{'optimizer':>10}{'jit':>6}{'plain ms':>10}", end="")
     print("".join(f"{v:>22}" for v in VARIANTS[1:]))
     records = []
@@ -180,7 +212,7 @@ def main():
 
     print(f"\nPeak memory over plain, in kernels of {LARGEST_KERNEL_MB:.0f} MiB (the largest):")
     memory = []
-    for optimizer, jit in itertools.product(OPTIMIZERS, (False, True)):
+    for optimizer, jit in itertools.product(OPTIMIZERS, JIT):
         extra = {v: [] for v in VARIANTS[1:]}
         for _ in range(options.memory_rounds):
             peak = {v: peak_memory(v, optimizer, jit) for v in VARIANTS}
@@ -194,7 +226,9 @@ def main():
     setting = {
         "rounds": options.rounds,
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
+        "backend": BACKEND,
+        BACKEND: framework.__version__,
+        "device": device(),
         "keras": keras.__version__,
         "cores": os.cpu_count(),
     }
