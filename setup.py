@@ -36,6 +36,7 @@ setup(
         ],
         "test": [
             "hypothesis>=6.100",
+            "jax>=0.4.30",
             "keras-tuner>=1.4",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
@@ -43,6 +44,10 @@ setup(
             # Of TensorFlow's own dependencies no longer, and KerasTuner needs it without asking.
             "tensorboard>=2.18",
         ],
+        # The other backends of Keras. TensorFlow stays a requirement: see the guide on backends
+        # for an environment without it.
+        "jax": ["jax>=0.4.30"],
+        "torch": ["torch>=2.4"],
         "docs": [
             "latex2mathml>=3.77",
             "mkdocs>=1.6",
@@ -60,5 +65,5 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    keywords="keras tensorflow biologically-plausible-learning grapes optimizer",
+    keywords="keras tensorflow jax pytorch biologically-plausible-learning grapes optimizer",
 )
