@@ -5,69 +5,35 @@
 writes SavedModels.
 """
 
+import importlib
+
 import keras
 
 name = keras.backend.backend()
 
-if name == "tensorflow":
-    from keras_grapes.backend.tensorflow import (
-        checkpointed,
-        compiled,
-        custom_gradient,
-        eagerly,
-        gradients,
-        identity,
-        is_sparse_gradient,
-        is_variable,
-        jvp,
-        loop_over_time,
-        random_normal,
-        random_uniform,
-        update_one_by_one,
-        variable_key,
-        vjp,
-    )
-elif name == "jax":
-    from keras_grapes.backend.jax import (
-        checkpointed,
-        compiled,
-        custom_gradient,
-        eagerly,
-        gradients,
-        identity,
-        is_sparse_gradient,
-        is_variable,
-        jvp,
-        loop_over_time,
-        random_normal,
-        random_uniform,
-        update_one_by_one,
-        variable_key,
-        vjp,
-    )
-elif name == "torch":
-    from keras_grapes.backend.torch import (
-        checkpointed,
-        compiled,
-        custom_gradient,
-        eagerly,
-        gradients,
-        identity,
-        is_sparse_gradient,
-        is_variable,
-        jvp,
-        loop_over_time,
-        random_normal,
-        random_uniform,
-        update_one_by_one,
-        variable_key,
-        vjp,
-    )
-else:
+if name not in ("tensorflow", "jax", "torch"):
     raise ImportError(
         "keras_grapes runs on the backends 'tensorflow', 'jax' and 'torch' of Keras. Received: "
         f"backend '{name}'. Set KERAS_BACKEND to one of them ahead of the first import of Keras."
     )
+
+_module = importlib.import_module(f"keras_grapes.backend.{name}")
+
+checkpointed = _module.checkpointed
+compiled = _module.compiled
+custom_gradient = _module.custom_gradient
+eagerly = _module.eagerly
+gradients = _module.gradients
+identity = _module.identity
+is_sparse_gradient = _module.is_sparse_gradient
+is_variable = _module.is_variable
+jvp = _module.jvp
+loop_over_time = _module.loop_over_time
+random_normal = _module.random_normal
+random_uniform = _module.random_uniform
+update_one_by_one = _module.update_one_by_one
+variable_key = _module.variable_key
+vjp = _module.vjp
 
 __all__ = [
     "checkpointed",

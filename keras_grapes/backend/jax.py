@@ -128,7 +128,9 @@ def loop_over_time(step, state, range_, record):
         return tuple(state), recorded
 
     state, records = jax.lax.scan(body, tuple(state), times)
-    return state, records if stride > 0 else jnp.flip(records, axis=0)
+    if stride < 0:
+        records = keras.tree.map_structure(lambda r: jnp.flip(r, axis=0), records)
+    return list(state), records
 
 
 def compiled(function):

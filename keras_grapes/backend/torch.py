@@ -119,8 +119,10 @@ def loop_over_time(step, state, range_, record):
         state, recorded = step(int(first) + stride * count, list(state))
         records.append(recorded)
     if not records:
-        return tuple(state), record.new_zeros((0, *record.shape))
-    return tuple(state), torch.stack(records if stride > 0 else records[::-1])
+        empty = keras.tree.map_structure(lambda r: r.new_zeros((0, *r.shape)), record)
+        return list(state), empty
+    stacked = keras.tree.map_structure(lambda *r: torch.stack(r), *records[::stride])
+    return list(state), stacked
 
 
 def compiled(function):
