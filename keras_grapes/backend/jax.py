@@ -55,29 +55,40 @@ def _assign(variables, values):
         variable.assign(value)
 
 
+def _differentiable(tensor):
+    return jnp.issubdtype(tensor.dtype, jnp.inexact)
+
+
 def _error_like(error, tensor):
     """An error as the primal has it: JAX has none for whole numbers."""
     return jnp.zeros_like(tensor) if error.dtype == jax.dtypes.float0 else error
 
 
 def custom_gradient(function):
-    @jax.custom_gradient
-    def wrapped(*inputs):
-        outputs, backward = function(*inputs)
-
-        def grad(errors):
-            errors = errors if isinstance(outputs, (tuple, list)) else (errors,)
-            found = tuple(backward(*errors))
-            return tuple(
-                error if jnp.issubdtype(x.dtype, jnp.inexact) else None
-                for error, x in zip(found, inputs, strict=True)
-            )
-
-        return outputs, grad
-
     @functools.wraps(function)
     def call(*inputs):
-        return wrapped(*[keras.ops.convert_to_tensor(x) for x in inputs])
+        inputs = [keras.ops.convert_to_tensor(x) for x in inputs]
+        outputs, backward = function(*[jax.lax.stop_gradient(x) for x in inputs])
+        flat = [jax.lax.stop_gradient(y) for y in keras.tree.flatten(outputs)]
+        # What `backward` has at hand besides the errors may depend on what is differentiated, and
+        # JAX wants to be told of it.
+        pull, held = jax.closure_convert(lambda *errors: tuple(backward(*errors)), *flat)
+        held = [jax.lax.stop_gradient(x) for x in held]
+
+        @jax.custom_vjp
+        def send_errors(outputs, inputs, held):
+            return outputs
+
+        def forward(outputs, inputs, held):
+            return outputs, held
+
+        def back(held, errors):
+            found = pull(*errors, *held)
+            found = [e if _differentiable(x) else None for e, x in zip(found, inputs, strict=True)]
+            return [None] * len(flat), found, [None] * len(held)
+
+        send_errors.defvjp(forward, back)
+        return keras.tree.pack_sequence_as(outputs, send_errors(flat, inputs, held))
 
     return call
 

@@ -82,7 +82,8 @@ def train(model, optimizer):
         start = numbers.normal(0, 0.5, weight.shape) if "bias" not in weight.path else 0.1
         weight.assign(np.broadcast_to(start, weight.shape))
     total = max(STEPS) * BATCH
-    x = numbers.random((total, *model.input_shape[1:]), "float32")
+    network = model.model if isinstance(model, kg.training.feedback.FeedbackModel) else model
+    x = numbers.random((total, *network.input_shape[1:]), "float32")
     y = numbers.integers(0, 3, total)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
