@@ -96,7 +96,12 @@ def custom_gradient(function):
 def vjp(function, *inputs):
     inputs = [keras.ops.convert_to_tensor(x) for x in inputs]
     assigned = []
-    outputs, pull, values = jax.vjp(_handing_out(function, assigned), *inputs, has_aux=True)
+    run = _handing_out(function, assigned)
+    # Once for the outputs and once for the pullback, which XLA makes one again: the outputs that
+    # `jax.vjp` returns have lost the custom gradients in them.
+    outputs, values = run(*inputs)
+    constant = [jax.lax.stop_gradient(x) for x in inputs]
+    _, pull, _ = jax.vjp(run, *constant, has_aux=True)
     _assign(assigned, values)
 
     def pullback(*errors):

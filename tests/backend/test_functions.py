@@ -81,6 +81,52 @@ def test_vjp_is_zero_where_an_input_has_no_effect():
     np.testing.assert_array_equal(array(by_y), [0, 0])
 
 
+def test_outputs_of_vjp_keep_their_gradient():
+    @backend.custom_gradient
+    def function(x):
+        return x, lambda error: (7 * error,)
+
+    x = keras.Variable([1.0, 2.0])
+
+    def loss():
+        outputs, _ = backend.vjp(lambda y: 3 * function(y), x * x)
+        return ops.sum(outputs)
+
+    value, (by_x,) = backend.gradients(loss, [x])
+    assert float(value) == 3 * (1 + 4)
+    np.testing.assert_array_equal(array(by_x), [3 * 7 * 2, 3 * 7 * 4])
+
+
+def test_custom_gradient_may_use_what_is_differentiated_elsewhere():
+    x = keras.Variable([1.0, 2.0])
+
+    def loss():
+        doubled = 2 * x
+
+        @backend.custom_gradient
+        def function(y):
+            return y, lambda error: (error * doubled,)
+
+        return ops.sum(function(x * x)) + ops.sum(doubled)
+
+    value, (by_x,) = backend.gradients(loss, [x])
+    assert float(value) == 5 + 6
+    np.testing.assert_array_equal(array(by_x), [2 * 2 + 2, 4 * 4 + 2])
+
+
+def test_vjp_draws_random_numbers_once():
+    layer = keras.layers.Dropout(0.5, seed=0)
+    ones = ops.ones((1, 100))
+    state = array(layer.seed_generator.state)
+    outputs, pullback = backend.vjp(lambda x: layer(x, training=True), ones)
+    (error,) = pullback(ones)
+    np.testing.assert_array_equal(array(error), array(outputs))
+    once = array(layer.seed_generator.state)
+    assert (once != state).any()
+    layer(ones, training=True)
+    np.testing.assert_array_equal(array(layer.seed_generator.state) - once, once - state)
+
+
 def test_vjp_keeps_what_layers_assign():
     layer = keras.layers.BatchNormalization(momentum=0.5)
     layer.build((None, 2))
