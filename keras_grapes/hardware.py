@@ -74,7 +74,7 @@ class FixedPoint(keras.constraints.Constraint):
         if self._seeds is None:
             return rounded
         low = ops.floor(code)
-        up = random.uniform(ops.shape(code), self._seeds) < code - low
+        up = random.uniform(ops.shape(code), self._seeds, changing=weight) < code - low
         drawn = self._decode(low + ops.cast(up, "float32"), weight.dtype)
         # In float32 the code of a weight that is on the grid need not be whole.
         return ops.where(ops.equal(rounded, weight), weight, drawn)
@@ -128,7 +128,8 @@ class UpdateNoise(keras.constraints.Constraint):
 
     def __call__(self, weight):
         weight = ops.convert_to_tensor(weight)
-        noise = random.normal(ops.shape(weight), self.stddev * self.range, self._seeds)
+        stddev = self.stddev * self.range
+        noise = random.normal(ops.shape(weight), stddev, self._seeds, changing=weight)
         return ops.cast(ops.cast(weight, "float32") + noise, weight.dtype)
 
     def get_config(self):

@@ -12,29 +12,37 @@ from keras import ops
 from keras_grapes import backend
 
 
-def uniform(shape, seed=None):
+def uniform(shape, seed=None, changing=None):
     """Draws float32 numbers from 0 to below 1, of a shape.
 
     Args:
         shape: Tuple of ints and scalar tensors.
         seed: Int, the same numbers for every call; or a `keras.random.SeedGenerator`. Defaults to
             `None`, other numbers for every call.
+        changing: Tensor that is another at every step of training, for draws in a constraint, where
+            not every backend keeps the state of a seed generator. Defaults to `None`.
     """
-    return backend.random_uniform(shape, _key(seed))
+    return backend.random_uniform(shape, _key(seed, changing))
 
 
-def normal(shape, stddev, seed=None):
+def normal(shape, stddev, seed=None, changing=None):
     """Draws float32 numbers of mean 0, normally distributed.
 
     Args:
         shape: As in `uniform`.
         stddev: Float.
         seed: As in `uniform`.
+        changing: As in `uniform`.
     """
-    return backend.random_normal(shape, stddev, _key(seed))
+    return backend.random_normal(shape, stddev, _key(seed, changing))
 
 
-def _key(seed):
+def _key(seed, changing):
+    key = _key_of(seed)
+    return key if changing is None else backend.key_of_step(key, changing)
+
+
+def _key_of(seed):
     if seed is None:
         return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32")
     if isinstance(seed, keras.random.SeedGenerator):

