@@ -61,12 +61,32 @@ def _propagating(model, optimizer):
 VERSIONS = {"local": _with_grapes, "propagating": _propagating}
 
 
+def _rules(model):
+    """Yields the feedback models with and without modulation, their kernels drawn by NumPy."""
+    drawn = {"feedback_initializer": lambda shape: np.random.default_rng(1).normal(0, 0.3, shape)}
+    arguments = {
+        kg.FeedbackAlignment: drawn,
+        kg.DirectFeedbackAlignment: drawn,
+        kg.IndirectFeedbackAlignment: drawn,
+        kg.SignConcordantFeedback: {},
+        kg.DirectRandomTargetProjection: drawn,
+    }
+    for rule, given in arguments.items():
+        if rule is kg.IndirectFeedbackAlignment and model is convolutional:
+            continue
+        for modulation in (None, kg.Modulation()):
+            yield rule(model(), modulation=modulation, **given)
+
+
 def cases():
     """Yields the name of each training, and its model and optimizer."""
     for network in (dense, convolutional):
         for version, prepare in VERSIONS.items():
             for name, optimizer in OPTIMIZERS.items():
                 yield f"{network.__name__} {version} {name}", *prepare(network(), optimizer())
+        for rule in _rules(network):
+            name = f"{network.__name__} {type(rule).__name__} {rule.modulation}"
+            yield name, rule, OPTIMIZERS["sgd"]()
     for name, optimizer in OPTIMIZERS.items():
         yield f"lstm local {name}", *_with_grapes(lstm(), optimizer())
     for reset in ("gate", "soft", "subtract", "none"):
@@ -76,13 +96,13 @@ def cases():
 
 
 def train(model, optimizer):
-    """Returns the weights after each of the `STEPS`."""
+    """Returns the weights of the network after each of the `STEPS`."""
+    network = model.model if isinstance(model, kg.FeedbackModel) else model
     numbers = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        start = numbers.normal(0, 0.5, weight.shape) if "bias" not in weight.path else 0.1
-        weight.assign(np.broadcast_to(start, weight.shape))
+    for weight in network.trainable_weights:
+        if weight.path.endswith("kernel"):
+            weight.assign(numbers.normal(0, 0.5, weight.shape))
     total = max(STEPS) * BATCH
-    network = model.model if isinstance(model, kg.training.feedback.FeedbackModel) else model
     x = numbers.random((total, *network.input_shape[1:]), "float32")
     y = numbers.integers(0, 3, total)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -92,7 +112,7 @@ def train(model, optimizer):
         some = slice(done * BATCH, steps * BATCH)
         model.fit(x[some], y[some], batch_size=BATCH, shuffle=False, verbose=0)
         done = steps
-        weights.append(np.concatenate([np.ravel(w) for w in model.get_weights()]))
+        weights.append(np.concatenate([np.ravel(w) for w in network.get_weights()]))
     return np.stack(weights)
 
 
