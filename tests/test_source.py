@@ -16,7 +16,7 @@ MODULES = [module.name for module in pkgutil.walk_packages(keras_grapes.__path__
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
-    ("version", "modulation", "graph", "backend"),
+    ("version", "modulation", "graph", "backend", "kernels"),
     ("random",),
     ("grouping",),
     ("optimizers", "layers", "training"),

@@ -10,6 +10,7 @@ name = keras.backend.backend()
 
 if name == "tensorflow":
     from keras_grapes.backend.tensorflow import (
+        changes_state_by,
         compiled,
         custom_gradient,
         eagerly,
@@ -21,6 +22,7 @@ if name == "tensorflow":
         loop_over_time,
         random_normal,
         random_uniform,
+        runs_eagerly,
         variable_key,
         vjp,
     )
@@ -31,6 +33,7 @@ else:
     )
 
 __all__ = [
+    "changes_state_by",
     "compiled",
     "custom_gradient",
     "eagerly",
@@ -43,6 +46,7 @@ __all__ = [
     "name",
     "random_normal",
     "random_uniform",
+    "runs_eagerly",
     "variable_key",
     "vjp",
 ]
