@@ -63,7 +63,7 @@ def check_rate_is_used(update_step, variable, name):
 def refuse_unreached(name):
     """Raises the `ValueError` for an optimizer that updates kernels past its `update_step`."""
     raise ValueError(
-        f"`Grapes` cannot modulate the optimizer `{name}`: it changed a kernel without calling "
+        f"`Grapes` cannot modulate the optimizer `{name}`: it steps without calling "
         "`update_step(gradient, variable, learning_rate)`, in which each node has a rate of its "
         "own. Let its `apply` and `_backend_update_step` call those of "
         "`keras.optimizers.Optimizer`, and put the update into `update_step`."

@@ -1,12 +1,11 @@
 """Which of an optimizer's variables feed which nodes: by name, by a model, or as it was saved."""
 
-import collections
 import math
-import re
 
 import keras
 
 from keras_grapes import backend, graph, grouping
+from keras_grapes.optimizers.variable_paths import AmbiguousPathsError, pair_by_path
 
 __all__ = []
 
@@ -160,22 +159,23 @@ class StoredGrouping:
         """
         by_name = self.config.get("by_name", False)
         problem = "none of its kernels is among them"
-        for key_of in _PATH_KEYS:
+        part_of_them = None
+        for numbered in (True, False):
             try:
-                found = _pair(self.config["weights"], variables, key_of)
-            except _AmbiguousError as error:
+                found = pair_by_path(self.config["weights"], variables, numbered)
+            except AmbiguousPathsError as error:
                 problem = str(error)
                 continue
             known = {id(variable) for variable in found.values()}
             unknown = [v for v in variables if id(v) not in known and _is_kernel(v)]
             if found and not unknown:
                 return found
-            if by_name and any(_is_kernel(v) for v in found.values()):
-                return found
+            if part_of_them is None and any(_is_kernel(v) for v in found.values()):
+                part_of_them = found
             if unknown:
                 problem = f"it does not know {[grouping.path_of(v) for v in unknown[:3]]}"
         if by_name:
-            return None
+            return part_of_them
         raise self._refusal(variables, problem)
 
     def _refusal(self, variables, problem):
@@ -247,71 +247,6 @@ def _describe(groups, weights, not_trained=()):
         ],
         "not_trained": [place_of[key] for group in not_trained for key in group.keys],
     }
-
-
-# What two paths of one variable have in common, from all of it to what is left when Keras numbers
-# layers anew: the root's name goes, then that of a wrapper, then the numbers of automatic names.
-
-
-def _full_path(parts):
-    return parts
-
-
-def _below_root(parts):
-    parts = parts[1:] if len(parts) > 2 else parts
-    return tuple(part for i, part in enumerate(parts) if i == 0 or part != parts[i - 1])
-
-
-def _without_numbers(parts):
-    return tuple(re.sub(r"_\d+$", "", part) for part in _below_root(parts))
-
-
-_PATH_KEYS = (_full_path, _below_root, _without_numbers)
-
-
-class _AmbiguousError(Exception):
-    pass
-
-
-def _pair(stored, variables, key_of):
-    """Pairs variables with places of stored weights that have the same key and shape.
-
-    Raises:
-        _AmbiguousError: If it cannot be told which of several is which.
-    """
-
-    def parts_of(path):
-        return tuple(path.split(":")[0].split("/"))
-
-    def numbers(parts):
-        return [int(number) for part in parts for number in re.findall(r"_(\d+)$", part)]
-
-    places = collections.defaultdict(list)
-    for place, (path, shape, trained) in enumerate(stored):
-        parts = parts_of(path)
-        places[key_of(parts), tuple(shape)].append((numbers(parts), place, trained))
-    given = collections.defaultdict(list)
-    for place, variable in enumerate(variables):
-        parts = parts_of(grouping.path_of(variable))
-        given[key_of(parts), tuple(variable.shape)].append((numbers(parts), place, variable))
-
-    found = {}
-    for key, here in given.items():
-        there = places.get(key, [])
-        if not there:
-            continue
-        if len(there) != len(here):
-            # A frozen layer of the same name and shape is not given.
-            there = [entry for entry in there if entry[2]]
-        if len(there) != len(here):
-            name = "/".join(key[0])
-            raise _AmbiguousError(f"several have the name '{name}' and the shape {key[1]}")
-        # Keras numbers layers in the order in which they are made.
-        for (_, place, _), (_, _, variable) in zip(
-            sorted(there), sorted(here, key=lambda e: e[:2])
-        ):
-            found[place] = variable
-    return found
 
 
 def _hidden_groups(entries):
