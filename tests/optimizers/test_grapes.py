@@ -829,14 +829,6 @@ def test_inner_optimizer_built_before():
     assert int(grapes.iterations) == 2
 
 
-def test_lora_kernels_are_not_modulated():
-    model = network()
-    model.layers[0].enable_lora(2)
-    compiled(kg.Grapes("sgd", model=model), model)
-    fit(model)
-    assert [g.kernels[0] for g in model.optimizer.groups] == [model.layers[1].kernel]
-
-
 def test_weights_within_error_modulation_are_left_alone_with_one_warning():
     model = kg.propagate(network(), select=lambda layer: layer.name == "hidden")
     for given in (None, model):
