@@ -100,6 +100,12 @@ def output_calls(model):
     return [call for calls in outputs for call in calls]
 
 
+def output_widths(layer):
+    """The sizes of the last axis of what a layer returns, where its calls are part of a graph."""
+    tensors = [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
+    return {tensor.shape[-1] for tensor in tensors if len(tensor.shape) > 0}
+
+
 def reached_first(outputs, is_target):
     """Layers for which `is_target` holds and that reach `outputs` through no other such layer."""
     reached, seen, pending = {}, set(), list(outputs)

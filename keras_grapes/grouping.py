@@ -5,7 +5,6 @@ kernels that feed them. A `Dense` layer has one group; a `SimpleRNN` has one gro
 kernels; a `SeparableConv2D` has two groups.
 """
 
-import collections
 import dataclasses
 import weakref
 
@@ -274,7 +273,7 @@ def weight_layers(root, output_layers=None):
     leaves = graph.leaf_layers(root) if graph.has_graph(root) else [root]
     owners = {id(owner): owner for leaf in leaves for owner in _owners(leaf)}
     found = {key: WeightLayer(owner, layer_groups(owner)) for key, owner in owners.items()}
-    search = _OutputSearch(leaves)
+    search = _OutputSearch()
     if output_layers is None:
         search.add_outputs_of(root)
     else:
@@ -294,16 +293,9 @@ class _OutputSearch:
         guessed: Set of the ids of all owners among which the order alone decided.
     """
 
-    def __init__(self, leaves):
+    def __init__(self):
         self.outputs = set()
         self.guessed = set()
-        times = collections.Counter(
-            backend.variable_key(weight)
-            for leaf in leaves
-            if isinstance(leaf, keras.layers.Layer)
-            for weight in {id(weight): weight for weight in leaf.weights}.values()
-        )
-        self._shared = {key for key, count in times.items() if count > 1}
 
     def add_outputs_of(self, layer):
         if graph.has_graph(layer):
@@ -318,25 +310,36 @@ class _OutputSearch:
                 self.guessed.update(id(o) for one in reached for o in _owners(one) if is_unknown(o))
             return
         candidates = _mixing(layer) or list(_owners(layer))
+        if not candidates:
+            return
         parts = [part for part in _parts(layer) if _mixing(part)]
         if len(parts) == 1 and layer not in candidates:
             self.add_outputs_of(parts[0])
             return
         if len(candidates) > 1:
             self.guessed.update(id(owner) for owner in candidates)
-        # A table that other layers look rows up in is what the output is multiplied by.
-        tied = [owner for owner in candidates if not layer_groups(owner) and self._is_tied(owner)]
-        if tied or not parts:
-            self.outputs.update(id(owner) for owner in (tied or candidates)[-1:])
+        table = _output_table(layer, candidates)
+        if table is not None or not parts:
+            self.outputs.add(id(table or candidates[-1]))
         else:
             self.add_outputs_of(_last_trained(parts))
 
-    def _is_tied(self, owner):
-        return any(
-            backend.variable_key(weight) in self._shared
-            for weight in owner.weights
-            if len(weight.shape) >= 2
-        )
+
+def _output_table(layer, candidates):
+    """The owner of the table of an embedding that a head multiplies by, if it is one.
+
+    The output then has a value for each row, and not one for each node of the last kernel.
+    """
+    widths = graph.output_widths(layer)
+    if any(widths & set(group.node_shape) for group in layer_groups(candidates[-1])):
+        return None
+    tables = [
+        owner
+        for owner in candidates
+        if not layer_groups(owner)
+        and any(len(w.shape) == 2 and w.shape[0] in widths for w in owner.weights)
+    ]
+    return tables[-1] if tables else None
 
 
 def _parts(layer):
