@@ -20,6 +20,7 @@ from keras_grapes.layers import (
     SNUCell,
     SSNUCell,
     Surrogate,
+    plain_gradients,
     rate_code,
 )
 from keras_grapes.models import propagate, strip, summary
@@ -58,6 +59,7 @@ __all__ = [
     "modulation_factor",
     "node_importance",
     "optimizers",
+    "plain_gradients",
     "propagate",
     "rate_code",
     "register_grouping",
