@@ -23,7 +23,7 @@ from keras_grapes.layers import (
     plain_gradients,
     rate_code,
 )
-from keras_grapes.models import propagate, strip, summary
+from keras_grapes.models import error_gain, propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
 from keras_grapes.saving import export_saved_model
@@ -51,6 +51,7 @@ __all__ = [
     "__version__",
     "analysis",
     "callbacks",
+    "error_gain",
     "export_saved_model",
     "grouping",
     "hardware",

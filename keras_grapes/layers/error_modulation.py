@@ -42,10 +42,24 @@ _IS_CELL = (
     "it is the cell of a recurrent layer, and its factor would be computed at every time step. "
     "Wrap the recurrent layer: `ErrorModulation(keras.layers.RNN(cell))`"
 )
-_modulates = contextvars.ContextVar("keras_grapes_modulates", default=True)
+# Whether errors are modulated whatever `training` says; `None` leaves it to that.
+_modulates = contextvars.ContextVar("keras_grapes_modulates", default=None)
 
 
 @contextlib.contextmanager
+def _modulating(value):
+    token = _modulates.set(value)
+    try:
+        yield
+    finally:
+        _modulates.reset(token)
+
+
+def modulated_gradients():
+    """A context in which every `keras_grapes.ErrorModulation` acts, at inference too."""
+    return _modulating(True)
+
+
 def plain_gradients():
     """A context in which no `keras_grapes.ErrorModulation` acts: gradients are those of the model.
 
@@ -72,11 +86,7 @@ def plain_gradients():
     >>> float(tape.gradient(y, x)[0, 0])
     3.0
     """
-    token = _modulates.set(False)
-    try:
-        yield
-    finally:
-        _modulates.reset(token)
+    return _modulating(False)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -183,12 +193,14 @@ class ErrorModulation(keras.layers.Wrapper):
         if training is not None and _takes(self.layer, "training"):
             kwargs["training"] = training
         outputs = self.layer(*args, **kwargs)
-        if not _modulates.get() or _is_false(training):
+        acts = _modulates.get()
+        acts = training if acts is None else acts
+        if isinstance(acts, (bool, int)) and not acts:
             return outputs
         group = output_group(self.layer)
         factor = group.factor(self.modulation)
-        if training is not None and not isinstance(training, (bool, int)):
-            factor = ops.where(training, factor, ops.ones_like(factor))
+        if acts is not None and not isinstance(acts, (bool, int)):
+            factor = ops.where(acts, factor, ops.ones_like(factor))
         factors = _over_outputs(self.layer, group, factor, outputs)
         flat = keras.tree.flatten(outputs)
         flat = [x if f is None else modulate_error(x, f) for x, f in zip(flat, factors)]
@@ -257,7 +269,7 @@ def modulate_error(x, factor):
         if upstream is None:
             (upstream,) = args
         upstream = ops.convert_to_tensor(upstream)
-        if not _modulates.get():
+        if _modulates.get() is False:
             return upstream, ops.zeros_like(factor)
         # The product is rounded once, to the precision of the error.
         product = ops.cast(upstream, factor.dtype) * factor
@@ -406,10 +418,6 @@ def _as_call_of(layer, call):
 
 def _takes(layer, argument):
     return argument in inspect.signature(layer.call).parameters
-
-
-def _is_false(training):
-    return isinstance(training, (bool, int)) and not training
 
 
 def _is_float(output):

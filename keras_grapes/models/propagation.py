@@ -6,7 +6,7 @@ import keras
 
 from keras_grapes import backend, graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
-from keras_grapes.models import copying
+from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
 
 
@@ -17,10 +17,18 @@ def propagate(model, modulation=None, select=None):
     layer names are those of `model`, which stays as it is. The factor stands at the output of that
     layer, ahead of normalization layers behind it; to have it behind them, wrap the block of both
     in an `ErrorModulation` yourself. Layers without a kernel, output layers and layers that are
-    wrapped already stay as they are. Layers whose nodes are not the channels of their output, such
-    as an `LSTM`, and layers of an unknown class cannot be wrapped: a warning names them. A compiled
-    model comes back compiled, with a fresh optimizer of the same config, as
-    `keras.models.clone_model` does it.
+    wrapped already, also deeper inside, stay as they are. Layers whose nodes are not the channels
+    of their output, such as an `LSTM`, layers of an unknown class, and nested models of a class
+    that is more than the graph of its layers cannot be wrapped: a warning names them.
+
+    Errors are modulated in training alone; see `keras_grapes.ErrorModulation` for derivatives that
+    are taken for another purpose. A warning tells of a network so deep that its factors, which
+    multiply from layer to layer, may overflow.
+
+    The copy is the model: nested models and layers have their classes, layers that share weights
+    share them in the copy, and frozen layers are frozen. Functions and classes of your own need
+    not be registered. A compiled model comes back compiled, with the same losses and a fresh
+    optimizer of the same config.
 
     Args:
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
@@ -33,9 +41,11 @@ def propagate(model, modulation=None, select=None):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If `model` is not built, or is a subclassed model, whose layers Keras cannot
-            replace. Wrap its layers where you create them:
-            `self.hidden = ErrorModulation(keras.layers.Dense(256, activation="relu"))`.
+        ValueError: If `model` is not built; if it is a subclassed model, or a Functional one with
+            a `call` of its own, whose layers nobody can replace: wrap them where you create them,
+            `self.hidden = ErrorModulation(keras.layers.Dense(256, activation="relu"))`; if it is of
+            a class that Keras cannot make from a graph, as the models of KerasHub: pass
+            `keras.Model(model.input, model.output)`; or if a layer cannot be copied exactly.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2).
@@ -75,7 +85,9 @@ def propagate(model, modulation=None, select=None):
     def replace(layer, copy):
         return ErrorModulation(copy, modulation) if id(layer) in chosen else copy
 
-    return copying.copy_model(model, replace)
+    copy = copying.copy_model(model, replace)
+    gain_bound.warn_if_large(copy, stacklevel=2)
+    return copy
 
 
 def strip(model):
@@ -88,11 +100,12 @@ def strip(model):
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
 
     Returns:
-        A new `keras.Model`, compiled if `model` is, as `keras.models.clone_model` does it.
+        A new `keras.Model`, compiled if `model` is, as `keras_grapes.propagate` does it.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.
-        ValueError: If `model` is not built, or is a subclassed model.
+        ValueError: As `keras_grapes.propagate`, and if a layer makes an `ErrorModulation` by
+            itself, so that nobody can take it out.
 
     Example:
 
