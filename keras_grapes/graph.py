@@ -51,13 +51,14 @@ def can_be_rebuilt(model):
 
 
 def _calls_its_graph(model):
-    return is_keras_method(model, "call") and is_keras_method(model, "__call__")
+    # The `__call__` of KerasHub's tasks does no more than to refuse text.
+    return is_keras_method(model, "call") and is_keras_method(model, "__call__", ("keras_hub",))
 
 
-def is_keras_method(model, name):
-    """Whether a method of a model is Keras's own, and not one of its class or of itself."""
+def is_keras_method(model, name, packages=()):
+    """Whether a method of a model is Keras's own, or of one of `packages`."""
     owner = next(base for base in type(model).__mro__ if name in vars(base))
-    return name not in vars(model) and owner.__module__.split(".")[0] == "keras"
+    return name not in vars(model) and owner.__module__.split(".")[0] in ("keras", *packages)
 
 
 def sublayers(layer):

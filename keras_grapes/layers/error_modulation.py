@@ -169,6 +169,7 @@ class ErrorModulation(keras.layers.Wrapper):
         super().__init__(layer, autocast=False, **kwargs)
         self.modulation = Modulation.get(modulation)
         self.supports_masking = layer.supports_masking
+        self._passes_training = "training" in inspect.signature(layer.call).parameters
         check_wrappable(layer)
         grouping.remember_wrapper(self)
 
@@ -190,7 +191,7 @@ class ErrorModulation(keras.layers.Wrapper):
         self.build()
 
     def call(self, *args, training=None, **kwargs):
-        if training is not None and _takes(self.layer, "training"):
+        if training is not None and self._passes_training:
             kwargs["training"] = training
         outputs = self.layer(*args, **kwargs)
         acts = _modulates.get()
@@ -414,10 +415,6 @@ def _as_call_of(layer, call):
 
     call_as.__signature__ = signature.replace(parameters=parameters)
     return call_as
-
-
-def _takes(layer, argument):
-    return argument in inspect.signature(layer.call).parameters
 
 
 def _is_float(output):

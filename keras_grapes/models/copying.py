@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 import types
+import warnings
 
 import keras
 
@@ -226,7 +227,7 @@ def make_again(original, references=()):
             @classmethod
             def from_config(cls, config):
                 layer, function = references[config[_REFERENCE]]
-                return function(layer)
+                return _built(function(layer), layer)
 
         at_hand = {**_classes(held), **functions, f"keras_grapes>{_REFERENCE}": Reference}
         with keras.saving.custom_object_scope(at_hand):
@@ -241,6 +242,13 @@ def make_again(original, references=()):
             f"Keras cannot make '{original.name}' of class {type(original).__name__} anew from its "
             f"config: {error}\nMend the `get_config` and `from_config` of that class. {_WAYS_OUT}"
         ) from error
+
+
+def _built(copy, layer):
+    """Builds the copy of a layer that may be asked for its weights before it is called."""
+    if layer.built and not copy.built and (config := layer.get_build_config()):
+        copy.build_from_config(config)
+    return copy
 
 
 def _called_again(original):
@@ -439,7 +447,11 @@ def _compile(model, copy):
     loss_scale = keras.optimizers.LossScaleOptimizer
     if isinstance(optimizer, loss_scale) and not isinstance(settings["optimizer"], loss_scale):
         optimizer = optimizer.inner_optimizer  # `compile` wraps it again.
-    settings["optimizer"] = make_again(optimizer)
+    try:
+        settings["optimizer"] = make_again(optimizer)
+    except ValueError as error:
+        warnings.warn(f"The copy is not compiled. {error}", stacklevel=4)
+        return
     for name in ("metrics", "weighted_metrics"):
         settings[name] = keras.tree.map_structure(_fresh, settings[name])
     copy.compile(**settings)
