@@ -137,11 +137,12 @@ def error_gain(model, x, y, modulation=None, loss=None, training=True):
 
 def _named_weights(model):
     """Maps names to the matrices of weights that are trained: the layer's name, or the path."""
+    trained = {id(weight) for weight in model.trainable_variables}
     found = {}
     for entry in grouping.weight_layers(model):
         if entry.groups:
-            for weight in entry.layer.trainable_weights:
-                if len(weight.shape) > 1:
+            for weight in entry.layer.weights:
+                if id(weight) in trained and len(weight.shape) > 1:
                     found.setdefault(id(weight), (entry.layer.name, weight))
     layer_names = [name for name, _ in found.values()]
     return {
