@@ -169,6 +169,11 @@ class _Copier:
                 f"The copy of layer '{layer.name}' of class {type(layer).__name__} would be of "
                 f"class {type(copy).__name__}. {_WAYS_OUT}"
             )
+        if "call" in vars(layer) and not isinstance(layer, ErrorModulation):
+            raise ValueError(
+                f"`call` of layer '{layer.name}' of class {type(layer).__name__} was replaced, and "
+                f"its copy would have that of the class. Write a subclass. {_WAYS_OUT}"
+            )
         # Of some layers (ConvLSTM2D) and of parts of a layer no config tells it.
         copy._trainable = layer._trainable
         _copy_settings(layer, copy)
@@ -183,6 +188,11 @@ class _Copier:
             # Some backends would share the array.
             copied.assign(keras.ops.copy(variable))
             copied.trainable = variable.trainable
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            # Keras does not count them among the variables.
+            states = (keras.tree.flatten(rnn.states or []) for rnn in (layer, copy))
+            for state, copied in zip(*states):
+                copied.assign(keras.ops.copy(state))
         if isinstance(layer, _PREPROCESSING):
             _copy_adapted(layer, copy)
         if id(layer) in self._placed and graph.can_be_rebuilt(layer):
@@ -238,9 +248,12 @@ def make_again(original, references=()):
         made = _called_again(original)
         if made is not None:
             return made
+        # Some of Keras's messages go on with an example.
+        reason = " ".join(str(error).strip().split("\n\n")[0].split())
         raise NotCopiedError(
             f"Keras cannot make '{original.name}' of class {type(original).__name__} anew from its "
-            f"config: {error}\nMend the `get_config` and `from_config` of that class. {_WAYS_OUT}"
+            f"config. Mend the `get_config` and `from_config` of that class. {_WAYS_OUT} Keras "
+            f"says: {reason}"
         ) from error
 
 

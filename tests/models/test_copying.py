@@ -478,3 +478,26 @@ def test_a_layer_used_with_a_wrapper_and_without_is_wrapped_on_both_ways():
     assert_is_the_model(copy, model)
     wrapped, plain = copy.get_layer("wrapped"), copy.get_layer("dense")
     assert isinstance(plain, kg.ErrorModulation) and plain.layer is wrapped.layer
+
+
+@COPIES
+def test_states_of_stateful_layers_go_on_as_in_the_model(copy_of):
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(2, 5, 3)), layers.SimpleRNN(4, stateful=True), layers.Dense(2)]
+    )
+    x = np.ones((2, 5, 3), "float32")
+    first = model(x)
+    copy = copy_of(model)
+    np.testing.assert_array_equal(copy(x), model(x))
+    for layer in copy.layers:
+        if hasattr(layer, "reset_state"):
+            layer.reset_state()
+    np.testing.assert_array_equal(copy(x), first)
+
+
+@COPIES
+def test_a_call_that_was_replaced_on_a_layer_is_refused(copy_of):
+    model = around(layers.Dense(3, name="patched"))
+    object.__setattr__(model.get_layer("patched"), "call", lambda x: x)
+    with pytest.raises(ValueError, match="`call` of layer 'patched'"):
+        copy_of(model)
