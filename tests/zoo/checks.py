@@ -73,7 +73,7 @@ def gradients(model, x, weight):
 
 def assert_close(actual, expected, what):
     assert np.isfinite(actual).all(), what
-    scale = np.abs(expected).max()
+    scale = np.abs(expected).max() or 1.0
     np.testing.assert_allclose(actual / scale, expected / scale, atol=1e-3, err_msg=what)
 
 
