@@ -110,10 +110,16 @@ class _Copier:
                 continue  # A plain operation such as `x + y`.
             placed._trainable = layer._trainable
             self._match(layer, placed, matched)
-        copies = {id(copied) for _, copied in matched.values()}
-        if any(id(v) not in matched for v in model.variables) or len(copies) != len(matched):
+        missing = [v.path for v in model.variables if id(v) not in matched]
+        if missing:
             raise ValueError(
-                f"The copy of model '{model.name}' would not share weights where the model does: "
+                f"The copy of model '{model.name}' would lack weights that are not in the graph of "
+                f"its layers: {', '.join(missing)}. {_WAYS_OUT}"
+            )
+        copies = {id(copied) for _, copied in matched.values()}
+        if len(copies) != len(matched):
+            raise ValueError(
+                f"The copy of model '{model.name}' would share weights where the model does not: "
                 f"{len(matched)} weights became {len(copies)}. {_WAYS_OUT}"
             )
 

@@ -57,15 +57,22 @@ def node_groups(model):
         updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
     rule_factors = _rule_factors(model)
     wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
+    # By the layer: with LoRA or quantized, its kernel is another tensor at every access.
+    wrapper_of = {
+        id(inner): wrapper
+        for wrapper in wrappers
+        for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]
+    }
 
     found = []
     for entry in grouping.weight_layers(trained_model(model)):
         for group in entry.groups:
             kernel = group.kernels[0]
             factor_by = group.factor
-            wrapper = _wrapper_of(entry.layer, group, wrappers)
+            wrapper = wrapper_of.get(id(entry.layer))
+            acts = wrapper is None or group.feeds_output
+            wrapper = wrapper or _wrapper_within(entry.layer, group, wrappers)
             if wrapper is not None:
-                acts = _acts(wrapper, entry.layer, group)
                 status = "error" if acts else "no: inner nodes of the layer"
                 modulation = wrapper.modulation
             elif id(kernel) in rule_factors:
@@ -134,33 +141,15 @@ def _rule_factors(model):
     }
 
 
-def _wrapper_of(layer, group, wrappers):
-    """The `ErrorModulation` that a group of a layer is in, or `None`.
-
-    By the layer first: with LoRA or quantized, its kernel is another tensor at every access.
-    """
+def _wrapper_within(layer, group, wrappers):
+    """The `ErrorModulation` in a layer that acts on a group of it, or `None`."""
+    within = {id(inner) for inner in graph.all_layers(layer)}
     for wrapper in wrappers:
-        if any(inner is layer for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]):
-            return wrapper
-    within = graph.all_layers(layer)
-    for wrapper in wrappers:
-        if any(inner is wrapper for inner in within) and _holds(wrapper, group):
-            return wrapper
+        if id(wrapper) in within:
+            kernels = {id(kernel) for kernel in output_group(wrapper.layer).kernels}
+            if any(id(kernel) in kernels for kernel in group.kernels):
+                return wrapper
     return None
-
-
-def _acts(wrapper, layer, group):
-    """Whether a wrapper acts on the nodes of a group in it."""
-    if any(inner is layer for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]):
-        return group.feeds_output
-    return True
-
-
-def _holds(wrapper, group):
-    """Whether the kernels of a group are in a wrapper within the layer that has the group."""
-    weights = {id(weight) for weight in wrapper.layer.weights}
-    kernels = {id(kernel) for kernel in output_group(wrapper.layer).kernels}
-    return any(id(k) in weights & kernels for k in group.kernels)
 
 
 def _is_trainable(kernel):
