@@ -56,16 +56,24 @@ def node_groups(model):
         groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
         updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
     rule_factors = _rule_factors(model)
-    wrapper_of, acting = _wrappers(model)
+    wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
+    # By the layer: with LoRA or quantized, its kernel is another tensor at every access.
+    wrapper_of = {
+        id(inner): wrapper
+        for wrapper in wrappers
+        for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]
+    }
 
     found = []
     for entry in grouping.weight_layers(trained_model(model)):
         for group in entry.groups:
             kernel = group.kernels[0]
             factor_by = group.factor
-            wrapper = wrapper_of.get(id(kernel))
+            wrapper = wrapper_of.get(id(entry.layer))
+            acts = wrapper is None or group.feeds_output
+            wrapper = wrapper or _wrapper_within(entry.layer, group, wrappers)
             if wrapper is not None:
-                status = "error" if id(kernel) in acting else "no: inner nodes of the layer"
+                status = "error" if acts else "no: inner nodes of the layer"
                 modulation = wrapper.modulation
             elif id(kernel) in rule_factors:
                 status, modulation = "error", model.modulation
@@ -81,7 +89,9 @@ def node_groups(model):
                     status = "no: not known to the optimizer, pass model="
                     if not any(_is_trainable(k) for k in group.kernels):
                         status = "no: frozen"
-                elif wrapper_of:
+                        if getattr(entry.layer, "lora_enabled", False):
+                            status = "no: frozen, only its LoRA adapters train"
+                elif wrappers:
                     status = "no: not wrapped"
                     if group.output_axis is None:
                         status = "no: nodes are not the channels of its output"
@@ -131,14 +141,15 @@ def _rule_factors(model):
     }
 
 
-def _wrappers(model):
-    """Maps kernels to the `ErrorModulation` around them, and tells whose nodes it acts on."""
-    wrapper_of, acting = {}, set()
-    for layer in graph.all_layers(model):
-        if isinstance(layer, ErrorModulation):
-            wrapper_of.update((id(weight), layer) for weight in layer.weights)
-            acting.update(id(kernel) for kernel in output_group(layer.layer).kernels)
-    return wrapper_of, acting
+def _wrapper_within(layer, group, wrappers):
+    """The `ErrorModulation` in a layer that acts on a group of it, or `None`."""
+    within = {id(inner) for inner in graph.all_layers(layer)}
+    for wrapper in wrappers:
+        if id(wrapper) in within:
+            kernels = {id(kernel) for kernel in output_group(wrapper.layer).kernels}
+            if any(id(kernel) in kernels for kernel in group.kernels):
+                return wrapper
+    return None
 
 
 def _is_trainable(kernel):
