@@ -10,11 +10,11 @@ name = keras.backend.backend()
 
 if name == "tensorflow":
     from keras_grapes.backend.tensorflow import (
-        compiled,
         custom_gradient,
         eagerly,
         gradients,
         identity,
+        is_compiled,
         is_sparse_gradient,
         is_variable,
         jvp,
@@ -31,11 +31,11 @@ else:
     )
 
 __all__ = [
-    "compiled",
     "custom_gradient",
     "eagerly",
     "gradients",
     "identity",
+    "is_compiled",
     "is_sparse_gradient",
     "is_variable",
     "jvp",
