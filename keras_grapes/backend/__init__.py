@@ -10,6 +10,7 @@ name = keras.backend.backend()
 
 if name == "tensorflow":
     from keras_grapes.backend.tensorflow import (
+        checked,
         custom_gradient,
         eagerly,
         gradients,
@@ -31,6 +32,7 @@ else:
     )
 
 __all__ = [
+    "checked",
     "custom_gradient",
     "eagerly",
     "gradients",

@@ -114,6 +114,23 @@ def loop_over_time(step, state, range_, record):
     return list(state), [r.stack() for r in records]
 
 
+def checked(tensor, condition, message):
+    """Returns a tensor as it is; where a condition does not hold, running it fails.
+
+    Code that XLA compiles cannot fail: there the condition is not looked at.
+
+    Args:
+        tensor: Tensor.
+        condition: Scalar bool tensor.
+        message: List of strings and scalar tensors.
+    """
+    if is_compiled():
+        return tensor
+    check = tf.raw_ops.Assert(condition=condition, data=message, summarize=1)
+    # Without a graph it has run, and has failed where it had to.
+    return tensor if check is None else identity(tensor, after=[check])
+
+
 _compiled_graphs = weakref.WeakKeyDictionary()
 
 

@@ -222,6 +222,14 @@ class SNUCell(keras.layers.SimpleRNNCell):
         return (input_shape[-1], self.units)
 
     @property
+    def fires(self):
+        """Whether the outputs are spikes, or between 0 and 1 as the rates of spikes are."""
+        return self.is_spiking or self.activation in (
+            activations.sigmoid,
+            activations.hard_sigmoid,
+        )
+
+    @property
     def compute_dtype(self):
         # That of the states and of all that happens to them. In half precision a slow leak would be
         # none, and a small current would not add to a large potential.

@@ -146,7 +146,7 @@ def values_alone():
 
 
 def spike(x, surrogate="tanh"):
-    """Returns 1 where `x` is above 0, else 0; its gradient is that of a surrogate.
+    """Returns 1 where `x` is above 0, else 0, NaN where it is NaN; its gradient is a surrogate's.
 
     Args:
         x: Tensor.
@@ -158,11 +158,12 @@ def spike(x, surrogate="tanh"):
     """
     surrogate = get_surrogate(surrogate)
     x = ops.convert_to_tensor(x)
+    # Unlike a comparison it passes NaN on.
     if _values_alone.get():
-        return ops.cast(x > 0, x.dtype)
+        return ops.relu(ops.sign(x))
 
     @backend.custom_gradient
     def step(x):
-        return ops.cast(x > 0, x.dtype), lambda error: (error * surrogate(x),)
+        return ops.relu(ops.sign(x)), lambda error: (error * surrogate(x),)
 
     return step(x)
