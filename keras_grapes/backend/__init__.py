@@ -11,11 +11,12 @@ name = keras.backend.backend()
 if name == "tensorflow":
     from keras_grapes.backend.tensorflow import (
         changes_state_by,
-        compiled,
+        checked,
         custom_gradient,
         eagerly,
         gradients,
         identity,
+        is_compiled,
         is_sparse_gradient,
         is_variable,
         jvp,
@@ -34,11 +35,12 @@ else:
 
 __all__ = [
     "changes_state_by",
-    "compiled",
+    "checked",
     "custom_gradient",
     "eagerly",
     "gradients",
     "identity",
+    "is_compiled",
     "is_sparse_gradient",
     "is_variable",
     "jvp",

@@ -9,8 +9,9 @@ import keras
 from keras import activations, ops
 
 from keras_grapes.grouping import Group, register_grouping
-from keras_grapes.layers.snu_dynamics import DERIVATIVES, RESETS, Dynamics
+from keras_grapes.layers.snu_dynamics import DERIVATIVES, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
+from keras_grapes.layers.trajectory import integrate
 
 _TRAINABLE_DECAYS = (None, "scalar", "unit")
 
@@ -144,6 +145,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
             seed=seed,
             **_without_recurrent_dropout(kwargs),
         )
+        # Both have a precision of their own.
+        self.autocast = False
         self.state_size = [self.units, self.units]
         self.decay = float(decay)
         self.trainable_decay = trainable_decay
@@ -153,9 +156,9 @@ class SNUCell(keras.layers.SimpleRNNCell):
         self.input_activation = activations.get(input_activation)
         self.is_spiking = activation == "step"
         self.activation = activations.get(None if self.is_spiking else activation)
-        self.dynamics = self._make_dynamics()
+        self.neuron = self._make_neuron()
 
-    def _make_dynamics(self):
+    def _make_neuron(self):
         activation, derivative = self.activation, DERIVATIVES.get(self.activation)
         slope = derivative and (lambda x, y: derivative(y))
         if self.is_spiking:
@@ -166,7 +169,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
             def slope(x, y):
                 return self.surrogate(x)
 
-        return Dynamics(
+        return SNUNeuron(
             input_activation=self.input_activation,
             activation=activation,
             reset=RESETS[self.reset],
@@ -190,6 +193,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
                 initializer=self.recurrent_initializer,
                 regularizer=self.recurrent_regularizer,
                 constraint=self.recurrent_constraint,
+                autocast=False,
             )
         if self.use_bias:
             self.bias = self.add_weight(
@@ -198,12 +202,14 @@ class SNUCell(keras.layers.SimpleRNNCell):
                 initializer=self.bias_initializer,
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
+                autocast=False,
             )
         if self.trainable_decay:
             self.decay_logit = self.add_weight(
                 shape=() if self.trainable_decay == "scalar" else (self.units,),
                 name="decay_logit",
                 initializer=keras.initializers.Constant(math.log(self.decay / (1 - self.decay))),
+                autocast=False,
             )
         self.built = True
 
@@ -215,27 +221,76 @@ class SNUCell(keras.layers.SimpleRNNCell):
             )
         return (input_shape[-1], self.units)
 
+    @property
+    def fires(self):
+        """Whether the outputs are spikes, or between 0 and 1 as the rates of spikes are."""
+        return self.is_spiking or self.activation in (
+            activations.sigmoid,
+            activations.hard_sigmoid,
+        )
+
+    @property
+    def compute_dtype(self):
+        # That of the states and of all that happens to them. In half precision a slow leak would be
+        # none, and a small current would not add to a large potential.
+        return keras.backend.result_type(super().compute_dtype, "float32")
+
+    @property
+    def kernel_dtype(self):
+        """The precision of the input current, that of the policy."""
+        return super().compute_dtype
+
     def parameters(self):
-        """Returns decay, bias and recurrent kernel (or `None`) as tensors in compute precision."""
+        """Returns decay and bias, numbers where they are constant, else tensors."""
+        decay = self.decay
+        if self.decay_logit is not None:
+            decay = ops.sigmoid(self._tensor(self.decay_logit))
+        return decay, 0.0 if self.bias is None else self._tensor(self.bias)
 
-        def tensor(value):
-            # A copy: what goes through a custom gradient must not be the variable itself.
-            return ops.copy(ops.convert_to_tensor(value, dtype=self.compute_dtype))
-
-        decay = self.decay if self.decay_logit is None else ops.sigmoid(tensor(self.decay_logit))
-        bias = 0.0 if self.bias is None else self.bias
-        recurrent = None if self.recurrent_kernel is None else tensor(self.recurrent_kernel)
-        return tensor(decay), tensor(bias), recurrent
+    def _tensor(self, variable):
+        # A copy: what goes through a custom gradient must not be the variable itself.
+        return ops.copy(ops.convert_to_tensor(variable, dtype=self.compute_dtype))
 
     def project(self, inputs):
         """Input current of the units: `inputs` over any leading axes, times the kernel."""
-        return ops.matmul(inputs, self.kernel)
+        dtype = self.kernel_dtype
+        return ops.matmul(ops.cast(inputs, dtype), ops.cast(self.kernel, dtype))
 
     def call(self, sequence, states, training=False):
         if training and self.dropout > 0:
             sequence = sequence * self.get_dropout_mask(sequence)
-        output, potential = self.dynamics.step(self.project(sequence), *states, *self.parameters())
-        return output, [output, potential]
+        output, *state = (ops.cast(state, self.compute_dtype) for state in states)
+        current = ops.cast(self.project(sequence), self.compute_dtype)
+        if self.recurrent_kernel is not None:
+            current = current + ops.matmul(output, self._tensor(self.recurrent_kernel))
+        parameters = self.parameters()
+        state = self.neuron.step(current, output, tuple(state), parameters)
+        output = self.neuron.emit(state, parameters)
+        # A stack of cells may keep the states in half precision.
+        new = [ops.cast(after, before.dtype) for after, before in zip((output, *state), states)]
+        return output, new
+
+    def integrate(self, current, states, mask=None):
+        """Runs the units over all time steps of an input current.
+
+        Args:
+            current: Tensor `(time, batch, ..., units)`, as `project` returns it.
+            states: List of the states before the first step, the output first.
+            mask: Bool tensor `(time, batch)`, `False` for steps to skip. Defaults to `None`.
+
+        Returns:
+            Tuple of the outputs `(time, batch, ..., units)` and a list of the last states. A
+            skipped step has the output of the step before it.
+        """
+        current = ops.cast(current, self.compute_dtype)
+        output, *state = (ops.cast(state, self.compute_dtype) for state in states)
+        if mask is not None:
+            mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(current.shape) - 2)))
+        kernel = None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)
+        outputs, state = integrate(
+            self.neuron, current, output, tuple(state), self.parameters(), kernel, mask
+        )
+        return outputs, [outputs[-1], *state]
 
     def get_initial_state(self, batch_size=None):
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
@@ -310,9 +365,8 @@ class SNU(keras.layers.RNN):
     and the kinds of reset. Activations other than Keras's `linear`, `relu`, `leaky_relu`, `elu`,
     `sigmoid` and `tanh`, and `unroll=True`, run step by step as in `keras.layers.RNN`.
 
-    In training XLA compiles the dynamics, once for every shape of a batch, whether or not the model
-    has `jit_compile=True`. Second derivatives in training, as for a gradient penalty, need
-    `jit_compile=True` or `unroll=True`.
+    The states are in float32 at least, whatever the precision of the model: in half precision a
+    slow leak would be none.
 
     Args:
         units: Positive int, number of units.
@@ -400,34 +454,78 @@ class SNU(keras.layers.RNN):
     def activation(self):
         return "step" if self.cell.is_spiking else self.cell.activation
 
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        # As in `keras.layers.RNN`, but for the states, which keep their precision.
+        cell = self.cell
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                f"Layer '{self.name}' needs one time step at least. Received: sequences of shape "
+                f"{tuple(sequences.shape)}"
+            )
+        if self.unroll and sequences.shape[1] is None:
+            raise ValueError(
+                f"Layer '{self.name}' can only be unrolled over a known number of time steps. "
+                f"Received: sequences of shape {tuple(sequences.shape)}. Name the number in "
+                "`keras.Input`, or use unroll=False."
+            )
+        states = initial_state
+        if states is None:
+            states = self.states
+        if states is None:
+            states = self.get_initial_state(batch_size=ops.shape(sequences)[0])
+        self._check_batch(sequences)
+        states = [ops.convert_to_tensor(state, dtype=cell.compute_dtype) for state in states]
+        last, outputs, states = self.inner_loop(
+            sequences=sequences, initial_state=states, mask=mask, training=training
+        )
+        cell.reset_dropout_mask()
+        if self.stateful:
+            for variable, state in zip(self.states, states, strict=True):
+                variable.assign(state)
+        output = ops.cast(outputs if self.return_sequences else last, self.compute_dtype)
+        return (output, *states) if self.return_state else output
+
+    def _check_batch(self, sequences):
+        if not self.stateful:
+            return
+        expected, batch = self.states[0].shape[0], sequences.shape[0]
+        if batch is not None and batch != expected:
+            raise ValueError(
+                f"Layer '{self.name}' keeps its states from batch to batch, so every batch must "
+                f"have {expected} samples. Received: a batch of {batch}"
+            )
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cell = self.cell
-        if self.unroll or not cell.dynamics.has_adjoint:
+        if training and cell.dropout > 0:
+            # One mask for all time steps.
+            dropout_mask = cell.get_dropout_mask(sequences[:, 0])
+        if self.unroll or not cell.neuron.has_known_derivatives:
             return super().inner_loop(sequences, initial_state, mask, training=training)
         if training and cell.dropout > 0:
-            sequences = sequences * cell.get_dropout_mask(sequences[:, 0])[:, None]
-        current = cell.project(sequences)
+            sequences = sequences * dropout_mask[:, None]
+        # Of two layers in a row one undoes the transposition of the other.
+        current = cell.project(_swap_time(sequences))
         if mask is not None:
-            mask = ops.reshape(
-                ops.cast(mask, "bool"), (*ops.shape(mask)[:2], *[1] * (len(current.shape) - 2))
-            )
+            mask = _swap_time(ops.cast(mask, "bool"))
         if self.go_backwards:
-            current = ops.flip(current, axis=1)
-            mask = None if mask is None else ops.flip(mask, axis=1)
-        states, potential = cell.dynamics.integrate(
-            current,
-            *initial_state,
-            *cell.parameters(),
-            mask=mask,
-            # Not in inference: it would compile anew for every shape, and export what it compiles.
-            compile=bool(training),
-        )
-        outputs = states
+            current = ops.flip(current, axis=0)
+            mask = None if mask is None else ops.flip(mask, axis=0)
+        outputs, states = cell.integrate(current, initial_state, mask)
         if mask is not None:
             # Before the first step that is not masked Keras puts out 0, whatever the state.
-            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 1) > 0
+            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 0) > 0
+            seen = ops.reshape(seen, (*ops.shape(seen), *[1] * (len(outputs.shape) - 2)))
             outputs = ops.where(seen, outputs, ops.zeros_like(outputs))
-        return outputs[:, -1], outputs, [states[:, -1], potential]
+        return outputs[-1], _swap_time(outputs), states
+
+    def compute_output_spec(self, sequences, initial_state=None, mask=None, training=False):
+        spec = super().compute_output_spec(sequences, initial_state, mask, training)
+        if not self.return_state:
+            return spec
+        output, *states = spec
+        dtype = self.cell.compute_dtype
+        return (output, *(keras.KerasTensor(state.shape, dtype) for state in states))
 
     def get_config(self):
         config = super().get_config()
@@ -462,6 +560,11 @@ class SSNU(SNU):
     """
 
     cell_class = SSNUCell
+
+
+def _swap_time(tensor):
+    """From the batch as the first axis to time, or back."""
+    return ops.transpose(tensor, (1, 0, *range(2, len(tensor.shape))))
 
 
 def _check_units(units):
