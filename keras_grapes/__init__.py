@@ -25,6 +25,7 @@ from keras_grapes.layers import (
 )
 from keras_grapes.models import propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
+from keras_grapes.nir import export_nir, import_nir
 from keras_grapes.optimizers import Grapes
 from keras_grapes.saving import export_saved_model
 from keras_grapes.training import (
@@ -51,10 +52,12 @@ __all__ = [
     "__version__",
     "analysis",
     "callbacks",
+    "export_nir",
     "export_saved_model",
     "graph",
     "grouping",
     "hardware",
+    "import_nir",
     "layers",
     "models",
     "modulation_factor",
