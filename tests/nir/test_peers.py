@@ -78,7 +78,8 @@ def test_snntorch(kind, tmp_path):
     for sample, output in zip(np.moveaxis(x, -1, 2), expected):
         written = nir.read(tmp_path / "model.nir")
         if kind == "recurrent":
-            # `import_from_nir` of snnTorch 1.0 fails on all recurrence, its own exports included.
+            # `import_from_nir` of snnTorch 1.0 leads a recurrent layer's input through its
+            # recurrent weights.
             kinds = (nir.Affine, nir.Linear, nir.LIF)
             network = nirtorch.nir_to_torch(written, dict.fromkeys(kinds, module))
         else:
