@@ -3,7 +3,6 @@
 from keras_grapes import (
     analysis,
     callbacks,
-    graph,
     grouping,
     hardware,
     layers,
@@ -54,7 +53,6 @@ __all__ = [
     "callbacks",
     "export_nir",
     "export_saved_model",
-    "graph",
     "grouping",
     "hardware",
     "import_nir",
