@@ -6,8 +6,11 @@ from keras_grapes import (
     grouping,
     hardware,
     layers,
+    losses,
+    metrics,
     models,
     optimizers,
+    regularizers,
     training,
 )
 from keras_grapes.grouping import register_grouping
@@ -68,6 +71,8 @@ __all__ = [
     "import_nir",
     "latency_code",
     "layers",
+    "losses",
+    "metrics",
     "models",
     "modulation_factor",
     "node_importance",
@@ -76,6 +81,7 @@ __all__ = [
     "propagate",
     "rate_code",
     "register_grouping",
+    "regularizers",
     "strip",
     "summary",
     "training",
