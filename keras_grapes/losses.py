@@ -18,6 +18,8 @@ class _SpikeLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         # Keras would take the mask for one over losses, of which there is one for each sample.
         mask = getattr(y_pred, "_keras_mask", None)
+        # Keras would take lists for structures of tensors.
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if mask is not None:
             y_pred = (y_pred, ops.cast(mask, "float32"))
         return super().__call__(y_true, y_pred, sample_weight)
