@@ -122,8 +122,20 @@ def test_what_cannot_be_recorded():
     for layers in (["hidden"], "units"):
         with pytest.raises(ValueError, match=r"names among \['units'\]"):
             kg.analysis.record(model, np.ones((1, 4, 3)), layers=layers)
-    within = keras.Sequential(
-        [keras.Input((None, 4, 3)), keras.layers.TimeDistributed(units(2, name="within"))]
-    )
-    with pytest.raises(ValueError, match="'within' cannot be looked at"):
-        kg.analysis.record(within, np.ones((1, 2, 4, 3)))
+
+
+def test_a_layer_that_is_not_called():
+    class Unused(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used = units(3, name="used")
+            self.unused = units(3, name="unused")
+
+        def call(self, x):
+            return self.used(x)
+
+    model, x = Unused(), spikes(2, 6, 3)
+    model(x)
+    with pytest.raises(ValueError, match="'unused' cannot be looked at"):
+        kg.analysis.record(model, x)
+    assert list(kg.analysis.record(model, x, layers=["used"])) == ["used"]
