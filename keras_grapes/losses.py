@@ -11,6 +11,17 @@ import numbers
 import keras
 from keras import ops
 
+__all__ = [
+    "FirstSpikeCrossentropy",
+    "FirstSpikeMeanSquaredError",
+    "MembraneCrossentropy",
+    "MembraneMeanSquaredError",
+    "SpikeCountCrossentropy",
+    "SpikeRateCrossentropy",
+    "SpikeRateMeanSquaredError",
+    "first_spike_time",
+]
+
 
 class _SpikeLoss(keras.losses.Loss):
     """A loss for each sample from its class, one-hot, its outputs and the steps that count."""

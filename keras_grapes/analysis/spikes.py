@@ -42,7 +42,7 @@ def raster(spikes, sample=0, dt=None, axes=None):
     for panel, (name, values) in zip(panels, layers.items()):
         values, mask = _sample(values, "spikes", sample)
         times, units = np.nonzero(values * mask[:, None])
-        panel.scatter(_time(times, dt), units, s=10, marker="|", linewidths=0.8, color="C0")
+        panel.scatter(_time(times, dt), units, s=14, marker="|", linewidths=1.0, color="C0")
         panel.set_xlim(_time(np.array([-0.5, len(values) - 0.5]), dt))
         panel.set_ylim(-0.5, values.shape[1] - 0.5)
         panel.set_ylabel("unit")
