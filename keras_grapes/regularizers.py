@@ -1,5 +1,6 @@
 """Regularizers of how much spiking units fire."""
 
+import functools
 import math
 import numbers
 
@@ -31,8 +32,9 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
         outputs: Tensor `(batch, time, units)` or `(batch, time, height, width, filters)`.
 
     Returns:
-        The penalty times the size of the batch, by which Keras divides what an
-        `activity_regularizer` returns.
+        The penalty, times the size of the batch where Keras divides by that what an
+        `activity_regularizer` returns, as its newer versions do: the loss of a layer does not
+        depend on it.
 
     Raises:
         ValueError: If an argument is not one of the values above, or outputs are not over time.
@@ -46,7 +48,7 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
     >>> import keras_grapes as kg
     >>> keep = kg.regularizers.FiringRateRegularizer(low=0.25, high=0.5, l2=1.0)
     >>> spikes = [[[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]]]
-    >>> float(keep(spikes))
+    >>> round(float(keep(spikes)), 4)
     0.3125
     >>> layer = kg.SNU(16, return_sequences=True, activity_regularizer=keep)
     """
@@ -67,6 +69,7 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
         self.high = float(high)
         self.l1 = float(l1)
         self.l2 = float(l2)
+        self._is_divided = _is_divided_by_batch()
 
     def __call__(self, outputs):
         outputs = ops.convert_to_tensor(outputs)
@@ -80,7 +83,15 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
         rate = ops.mean(ops.cast(outputs, "float32"), axis=tuple(range(rank - 1)))
         distance = ops.relu(self.low - rate) + ops.relu(rate - self.high)
         penalty = ops.sum(self.l1 * distance + self.l2 * ops.square(distance))
-        return penalty * ops.cast(ops.shape(outputs)[0], "float32")
+        return penalty * ops.cast(ops.shape(outputs)[0], "float32") if self._is_divided else penalty
 
     def get_config(self):
         return {"low": self.low, "high": self.high, "l1": self.l1, "l2": self.l2}
+
+
+@functools.cache
+def _is_divided_by_batch():
+    """Whether this version of Keras divides penalties on activities by the size of the batch."""
+    layer = keras.layers.Identity(activity_regularizer=ops.sum)
+    layer(ops.ones((2, 1)))
+    return float(layer.losses[0]) < 1.5

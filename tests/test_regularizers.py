@@ -23,10 +23,10 @@ SPIKES = np.array([[[0, 0, 1, 1], [0, 0, 0, 1]], [[0, 1, 0, 1], [0, 0, 1, 1]]], 
 )
 def test_by_hand(arguments, penalty):
     keep = kg.regularizers.FiringRateRegularizer(0.25, 0.5, **arguments)
-    # Times the size of the batch, which Keras divides by.
-    assert float(keep(SPIKES)) == pytest.approx(2 * penalty)
-    images = np.reshape(SPIKES, (2, 1, 2, 1, 4))
-    assert float(keep(images)) == pytest.approx(2 * penalty)
+    for outputs in (SPIKES, np.reshape(SPIKES, (2, 2, 1, 1, 4))):
+        layer = keras.layers.Identity(activity_regularizer=keep)
+        layer(keras.ops.convert_to_tensor(outputs))
+        assert float(layer.losses[0]) == pytest.approx(penalty)
 
 
 def test_it_draws_rates_into_the_band():
