@@ -17,12 +17,12 @@ MODULES = [module.name for module in pkgutil.walk_packages(keras_grapes.__path__
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
-    ("version", "modulation", "graph", "backend", "kernels"),
-    ("random",),
+    ("version", "modulation", "graph", "backend", "kernels", "losses", "regularizers"),
+    ("random", "metrics"),
     ("grouping",),
     ("optimizers", "layers", "training"),
     ("models", "saving", "hardware"),
-    ("analysis",),
+    ("analysis", "nir"),
     ("callbacks",),
 ]
 # Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes

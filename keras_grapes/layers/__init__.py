@@ -1,6 +1,14 @@
 """Layers."""
 
 from keras_grapes.layers.conv_snu import ConvSNU2D
+from keras_grapes.layers.encodings import (
+    DeltaCoding,
+    LatencyCoding,
+    PopulationCoding,
+    delta_code,
+    latency_code,
+    population_code,
+)
 from keras_grapes.layers.error_modulation import ErrorModulation, plain_gradients
 from keras_grapes.layers.rate_coding import RateCoding, rate_code
 from keras_grapes.layers.snu import SNU, SSNU, SNUCell, SSNUCell
@@ -8,7 +16,10 @@ from keras_grapes.layers.surrogate import Surrogate
 
 __all__ = [
     "ConvSNU2D",
+    "DeltaCoding",
     "ErrorModulation",
+    "LatencyCoding",
+    "PopulationCoding",
     "RateCoding",
     "SNU",
     "SNUCell",
@@ -16,5 +27,8 @@ __all__ = [
     "SSNUCell",
     "Surrogate",
     "plain_gradients",
+    "delta_code",
+    "latency_code",
+    "population_code",
     "rate_code",
 ]
