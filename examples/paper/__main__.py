@@ -28,7 +28,8 @@ def parse(parser, arguments=None):
         "--preset",
         choices=PRESETS,
         default="quick",
-        help="paper: the paper's settings; reduced: up to half an hour; default: quick, a look",
+        help="paper: the paper's settings; long: a part of them with all epochs; reduced: up to "
+        "half an hour; default: quick, a look",
     )
     parser.add_argument(
         "--output",

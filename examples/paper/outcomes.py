@@ -8,7 +8,8 @@ from examples.paper.settings import ARMS
 # What the paper reads from a run.
 METRICS = {
     "final": "mean test accuracy of the last tenth of the epochs, ten at most, in percent",
-    "best": "test accuracy of the best epoch, in percent",
+    "best": "test accuracy of the epoch that is best in validation, in percent",
+    "validation": "as the final test accuracy, on the validation images",
     "slowness": "epochs to half of the largest test accuracy, by the plateau equation",
     "average": "test accuracy on all tasks after the last of them, in percent",
     "past": "test accuracy on the earlier tasks after the last task, in percent",
@@ -44,11 +45,18 @@ class Outcome:
         found = [self._value(record, metric) for record in self.records]
         return [value for value in found if value is not None]
 
+    def mean(self, metric):
+        return statistics.fmean(self.values(metric))
+
     def _value(self, record, metric):
         curve = record["epochs"]["test_accuracy"]
+        validation = record["epochs"].get("validation_accuracy")
+        if metric == "validation":
+            curve = validation or curve
         if metric == "best":
-            return 100 * max(curve)
-        if metric == "final":
+            chosen = validation or curve
+            return 100 * curve[chosen.index(max(chosen))]
+        if metric in ("final", "validation"):
             last = max(1, min(10, self.settings.epochs // 10))
             return 100 * statistics.fmean(curve[-last:])
         if metric == "slowness":

@@ -13,6 +13,9 @@ import time
 from examples import command_line
 from examples.paper import sizes
 
+# Epochs from which a run is one.
+LONG = 50
+
 
 def run_all(pending, records, jobs):
     """Trains every run and records it.
@@ -22,13 +25,22 @@ def run_all(pending, records, jobs):
         records: `Records`, open for writing.
         jobs: Int, number of processes. This process alone writes.
     """
-    # Runs of one program follow each other, so that it is compiled once.
-    queue = sorted(pending, key=lambda s: (repr(s.program), s.seed, s.learning_rate))
+    queue = sorted(pending, key=_order)
     runner = _in_this_process if jobs == 1 or len(queue) == 1 else _in_processes
     with _Progress(queue) as progress:
         for settings, result in runner(queue, min(jobs, len(queue)), progress.epoch_done):
             records.append({"settings": settings.to_dict(), **result})
             progress.run_done(settings, len(result["epochs"]["loss"]))
+
+
+def _order(settings):
+    """Runs of one program follow each other, so that it is compiled once.
+
+    Long ones go seed by seed: a study that is stopped has whole seeds then, and compiling is little
+    beside them.
+    """
+    first = settings.seed if settings.all_epochs >= LONG else 0
+    return first, repr(settings.program), settings.seed, settings.learning_rate
 
 
 def estimate(pending):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from examples import data
+
 # The 2 x 2 design: what of GRAPES each arm keeps, as arguments of `kg.Modulation`.
 ARMS = {
     "plain": None,
@@ -10,6 +12,34 @@ ARMS = {
     "pattern only": {"unit_mean": True},
 }
 PAPER_ARMS = ("plain", "GRAPES")
+
+# What a setting may be: an unknown value would train something else than what is recorded.
+CHOICES = {
+    "dataset": data.ALL_NAMES,
+    "network": ("dense", "SNU", "SSNU", "residual", "convolutional", "recurrent"),
+    "activation": ("relu", "tanh"),
+    "output": ("softmax", "sigmoid"),
+    "deformation": ("", "affine", "elastic", "affine and elastic"),
+    "rule": ("BP", "FA", "DFA", "IFA"),
+    "arm": tuple(ARMS),
+    "version": ("propagating", "local"),
+    "optimizer": ("SGD", "momentum", "Nesterov", "RMSprop", "Adam"),
+    "reset": ("gate", "soft", "subtract", "none"),
+}
+PROBES = ("modulation", "weights")
+# Settings that only some networks read, and which.
+_OF_NETWORK = {
+    "hidden": ("dense", "SNU", "SSNU"),
+    "activation": ("dense",),
+    "output": ("dense",),
+    "bias": ("dense", "residual"),
+    "dropout": ("dense", "residual"),
+    "deformation": ("dense",),
+    "steps": ("SNU", "SSNU"),
+    "test_steps": ("SNU", "SSNU"),
+    "reset": ("SNU", "SSNU"),
+    "filters": ("residual",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +50,9 @@ class Settings:
         dataset: String, a name of `examples.data`.
         train_examples: Int, how many training images to take, the first ones; `None` for all.
         test_examples: Likewise.
-        network: String, `"dense"`, `"SNU"`, `"SSNU"` or `"residual"`.
+        validation_examples: Int, how many of the last training images are held out, to choose
+            learning rates and epochs on; 0 for none.
+        network: String, of `CHOICES`, as all strings.
         hidden: Tuple of ints, the units of the hidden layers.
         activation: String, of the hidden layers. He's initialization goes with ReLU, Glorot's with
             the others.
@@ -28,12 +60,12 @@ class Settings:
             cross-entropy.
         bias: Bool. The authors' code has no biases, their text does not say.
         dropout: Float, rate of dropout after every hidden layer.
-        deformation: String, `""`, `"affine"` or `"elastic"`, of the training images.
-        rule: String, `"BP"`, `"FA"`, `"DFA"` or `"IFA"`.
+        deformation: String, of the training images.
+        rule: String, by which errors reach the hidden layers.
         arm: String, a key of `ARMS`.
         version: String, how back-propagation is modulated: `"propagating"` or `"local"`.
         bounds: Tuple of two floats, the interval of the factors.
-        optimizer: String, a key of `networks.OPTIMIZERS`.
+        optimizer: String.
         learning_rate: Float.
         decay_every: Int, epochs after which the learning rate falls to a tenth; 0 for never.
         batch_size: Int.
@@ -42,16 +74,22 @@ class Settings:
         permuted_pixels: Int, how many pixels a task permutes; `None` for all.
         steps: Int, time steps of the rate code in training, of spiking networks.
         test_steps: Int, likewise in tests.
+        filters: Int, of the first convolution of the residual network; the others have 2, 4 and 8
+            times as many.
+        reset: String, what a spike leaves of the membrane potential of a spiking unit.
         bits: Int, precision of the weights; `None` for float32.
         noise: Float, standard deviation of the noise on each update, by the range of the weights.
-        record: Tuple of strings, what to record besides accuracy and loss: `"modulation"`,
-            `"weights"`.
+        record: Tuple of strings of `PROBES`, what to record besides accuracy and loss.
         seed: Int, of the initial weights, the order of the data and the permutations.
+
+    Raises:
+        ValueError: If a setting has no such value, or nothing of the run reads it.
     """
 
     dataset: str = "mnist"
     train_examples: int | None = None
     test_examples: int | None = None
+    validation_examples: int = 0
     network: str = "dense"
     hidden: tuple = (256, 256, 256, 256)
     activation: str = "relu"
@@ -72,6 +110,8 @@ class Settings:
     permuted_pixels: int | None = None
     steps: int = 20
     test_steps: int = 300
+    filters: int = 64
+    reset: str = "gate"
     bits: int | None = None
     noise: float = 0.0
     record: tuple = ()
@@ -82,6 +122,21 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, list):  # As JSON has it.
                 object.__setattr__(self, field.name, tuple(value))
+        for name, choices in CHOICES.items():
+            _check(name, getattr(self, name), choices)
+        for name in self.record:
+            _check("record", name, PROBES)
+        for field in dataclasses.fields(self):
+            networks = _OF_NETWORK.get(field.name, CHOICES["network"])
+            if self.network not in networks and getattr(self, field.name) != field.default:
+                raise ValueError(
+                    f"network={self.network!r} does not read {field.name}. Received: "
+                    f"{field.name}={getattr(self, field.name)!r}; leave it at its default"
+                )
+        if self.rule != "BP" and self.version == "local":
+            raise ValueError(f"rule={self.rule!r} has no local version")
+        if self.tasks and self.validation_examples:
+            raise ValueError("validation_examples: a sequence of tasks holds out none")
 
     @property
     def configuration(self):
@@ -103,6 +158,8 @@ class Settings:
     @property
     def title(self):
         """Hidden layers as the paper writes them, `"10x256 tanh"`."""
+        if self.network not in _OF_NETWORK["hidden"]:
+            return self.network
         widths = sorted(set(self.hidden))
         layers = f"{len(self.hidden)}x{widths[0]}" if len(widths) == 1 else str(self.hidden)
         if self.network != "dense":
@@ -117,6 +174,11 @@ class Settings:
         """Returns recorded settings; `None` where they have what this version does not know."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**values) if set(values) <= known else None
+
+
+def _check(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}. Received: {name}={value!r}")
 
 
 def vary(base, **choices):
@@ -140,5 +202,6 @@ def design(settings, arms, versions=("propagating",)):
 
 def of_scale(scale, **more):
     """`Settings` of the data and the epochs of a study's scale."""
-    names = ("dataset", "train_examples", "test_examples", "epochs")
-    return Settings(**{name: getattr(scale, name) for name in names}, **more)
+    names = ("dataset", "train_examples", "test_examples", "validation_examples", "epochs")
+    chosen = {name: value for name, value in vars(scale).items() if name in names}
+    return Settings(**{**chosen, **more})

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 
-PRESETS = ("quick", "reduced", "paper")
+PRESETS = ("quick", "reduced", "long", "paper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Study:
         paper: Dict, the scale of the paper: seeds, epochs, and the values that are gone through.
         reduced: Dict of what differs from it where minutes must do.
         quick: Dict likewise, for a look at whether it runs.
+        long: Dict likewise, for a part of it at the paper's number of epochs; `None` where none
+            is chosen.
         runs: Function from a scale to the list of `Settings`, each with every seed of the scale.
         tables: Function from `outcomes.Outcomes` and a scale to a list of pairs of heading and
             Markdown table.
@@ -35,6 +37,7 @@ class Study:
     figure: object
     metric: str = "final"
     note: str = ""
+    long: dict | None = None
 
     def scale(self, preset, **overrides):
         """Returns what a preset, and the options of the command line, choose.
@@ -42,7 +45,10 @@ class Study:
         Raises:
             ValueError: If the study has no such choice.
         """
-        chosen = {**self.paper, **(getattr(self, preset) if preset != "paper" else {})}
+        changes = {} if preset == "paper" else getattr(self, preset)
+        if changes is None:
+            raise ValueError(f"--preset {preset}: {self.name} has none")
+        chosen = {**self.paper, **changes}
         for name, value in overrides.items():
             if value is None:
                 continue
@@ -71,5 +77,10 @@ def _text(value):
 
 
 # What most studies share: the data, and how little of it a look takes.
-MNIST = {"dataset": "mnist", "train_examples": None, "test_examples": None}
+MNIST = {
+    "dataset": "mnist",
+    "train_examples": None,
+    "validation_examples": 10_000,
+    "test_examples": None,
+}
 LOOK = {"train_examples": 2000, "test_examples": 1000, "epochs": 1, "seeds": 1}

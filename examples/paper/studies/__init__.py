@@ -1,10 +1,12 @@
 """One study a file; this lists them in the order of `--list`."""
 
 from examples.paper.studies import (
+    adam,
     configurations,
     controls,
     fig3,
-    fig4,
+    fig4a,
+    fig4b,
     fig5,
     fig6,
     fig7,
@@ -12,6 +14,7 @@ from examples.paper.studies import (
     interval,
     local_vs_propagating,
     optimizers,
+    other_networks,
     scalability,
     table1,
     weights,
@@ -19,7 +22,8 @@ from examples.paper.studies import (
 
 _MODULES = (
     fig3,
-    fig4,
+    fig4a,
+    fig4b,
     fig5,
     fig6,
     fig7,
@@ -32,5 +36,7 @@ _MODULES = (
     weights,
     hardware,
     controls,
+    adam,
+    other_networks,
 )
 STUDIES = {module.STUDY.name: module.STUDY for module in _MODULES}

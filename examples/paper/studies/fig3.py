@@ -66,6 +66,7 @@ STUDY = Study(
         "seeds": 1,
     },
     reduced={"epochs": 50},
+    long={},
     quick={**LOOK, "epochs": 3},
     runs=runs,
     tables=tables,

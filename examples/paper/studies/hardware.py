@@ -55,7 +55,7 @@ STUDY = Study(
         "epochs": 200,
         "seeds": 5,
     },
-    reduced={"bits": (4, 8), "noise": (0.0001, 0.001), "epochs": 6, "seeds": 2},
+    reduced={"bits": (4, 8), "noise": (0.0001, 0.001), "epochs": 6, "seeds": 5},
     quick={**LOOK, "bits": (6,), "noise": (0.001,)},
     runs=runs,
     tables=tables,

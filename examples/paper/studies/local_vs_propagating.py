@@ -54,6 +54,7 @@ STUDY = Study(
     title="Supplementary Table 2: local and propagating GRAPES, MNIST",
     paper={**MNIST, "depths": (3, 10), "arms": tuple(ARMS), "epochs": 200, "seeds": 5},
     reduced={"epochs": 15, "seeds": 3},
+    long={"depths": (3,), "epochs": 100},
     quick=LOOK,
     runs=runs,
     tables=tables,
