@@ -3,6 +3,7 @@
 from keras_grapes import (
     analysis,
     callbacks,
+    comparison,
     graph,
     grouping,
     hardware,
@@ -11,6 +12,7 @@ from keras_grapes import (
     optimizers,
     training,
 )
+from keras_grapes.comparison import compare
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import (
     SNU,
@@ -51,6 +53,8 @@ __all__ = [
     "__version__",
     "analysis",
     "callbacks",
+    "compare",
+    "comparison",
     "export_saved_model",
     "graph",
     "grouping",

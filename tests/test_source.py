@@ -22,6 +22,7 @@ LAYERS = [
     ("models", "saving", "hardware"),
     ("analysis",),
     ("callbacks",),
+    ("comparison",),
 ]
 # Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
 # histograms for TensorBoard.
