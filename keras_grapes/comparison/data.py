@@ -28,7 +28,7 @@ class Split:
         elif not isinstance(test_data, (tuple, list)) or len(test_data) != 2:
             raise TypeError("`test_data` must be a pair of examples and targets.")
         shares = [validation_split, test_split if test_data is None else 0.0]
-        held, tested = (int(round(share * count)) for share in shares)
+        held, tested = (round(share * count) for share in shares)
         left = count - held - tested
         if left < 1 or held < 1 or (test_data is None and tested < 1):
             raise ValueError(
@@ -54,6 +54,9 @@ class Split:
 class Batches(keras.utils.PyDataset):
     """Batches in an order that the seed and the number of the epoch give, and nothing else.
 
+    `start_epoch` begins an epoch. Keras calls `on_epoch_end` at other times too, and asks for
+    batches that it does not train on.
+
     Args:
         data: Pair of trees of arrays.
         batch_size: Int.
@@ -66,8 +69,7 @@ class Batches(keras.utils.PyDataset):
         self._size = batch_size
         self._seed = seed
         self._count = length(*data)
-        self._epoch = -1
-        self.on_epoch_end()
+        self.start_epoch(0)
 
     def __len__(self):
         return -(-self._count // self._size)
@@ -75,9 +77,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         return take(self._data, self._order[index * self._size : (index + 1) * self._size])
 
-    def on_epoch_end(self):
-        self._epoch += 1
-        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(self._count)
+    def start_epoch(self, epoch):
+        self._order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
 
 
 def take(data, places):

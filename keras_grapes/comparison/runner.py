@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import keras
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from keras_grapes.comparison import arms
 from keras_grapes.comparison.data import Batches
 from keras_grapes.optimizers.grapes import Grapes
+
+# How many training batches one of a test has: it keeps nothing for a way back.
+TEST_BATCHES = 4
 
 
 class Recipe:
@@ -31,7 +35,7 @@ class Recipe:
         self._optimizer = optimizer
         self._loss = loss
         self._metrics = metrics
-        self._weights = {}
+        self._start = None, None
         self._last = None
 
     def fresh(self, seed):
@@ -46,12 +50,14 @@ class Recipe:
             )
         if not model.built or not model.weights:
             raise ValueError(
-                f"`make_model` returned the model '{model.name}', which has no weights yet. Give it "
-                "a `keras.Input`, or call `model.build(input_shape)` in the function."
+                f"`make_model` returned the model '{model.name}', which has no weights yet. Give "
+                "it a `keras.Input`, or call `model.build(input_shape)` in the function."
             )
         self._last = model
         # What a function draws by other means than Keras's does not come back by the seed.
-        start = self._weights.setdefault(seed, model.get_weights())
+        if self._start[0] != seed:
+            self._start = seed, model.get_weights()
+        start = self._start[1]
         if [w.shape for w in start] != [w.shape for w in model.get_weights()]:
             raise ValueError("`make_model` must return the same network each time.")
         model.set_weights(start)
@@ -91,21 +97,21 @@ class Recipe:
                 found[name] = keras.saving.deserialize_keras_object(config[name])
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"`{name}` of the compiled model cannot be copied to the other arms ({error}). "
-                    "Give `loss` and `metrics` to `compare` and return a model that is not compiled."
+                    f"`{name}` of the compiled model cannot be copied ({error}). Give `loss` and "
+                    "`metrics` to `compare`, and return a model that is not compiled."
                 ) from error
         return found
 
-    def fingerprint(self):
+    def fingerprint(self, seed):
         """Tells two recipes apart, in a text that is the same in another process."""
-        model, compiled = self.fresh(0)
+        model, compiled = self.fresh(seed)
         try:
             text = model.to_json()
         except (NotImplementedError, TypeError, ValueError):  # A subclassed model, perhaps.
             text = json.dumps([type(model).__name__, [list(w.shape) for w in model.weights]])
         # Names that Keras gives count up within a process.
-        for number, layer in enumerate([*model._flatten_layers(include_self=True)]):
-            text = text.replace(f'"{layer.name}"', f'"layer {number}"')
+        for number, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]+")', text))):
+            text = text.replace(name, f'"{number}"')
         optimizer = compiled["optimizer"].get_config()
         optimizer.pop("learning_rate", None)
         optimizer.pop("name", None)
@@ -144,6 +150,7 @@ class Runner:
         self._method = method
         self._recipe = recipe
         self._seed = seed
+        self._trained = False
         self.model, compiled = self._assemble(seed)
         self.model.compile(**compiled)
         optimizer = self.model.optimizer
@@ -165,8 +172,7 @@ class Runner:
             variable.assign(start)
         self.model.optimizer.learning_rate = learning_rate
         self._seed = seed
-
-    _trained = False
+        self._trained = True
 
     def run(self, split, metric, seed, learning_rate, epochs, batch_size, callbacks, on_epoch):
         """Trains once and returns what is to be recorded, as a dict.
@@ -182,19 +188,22 @@ class Runner:
             on_epoch: Called after each epoch.
         """
         self._reset(seed, learning_rate)
-        self._trained = True
         # Dropout and other layers without a seed of their own.
         keras.utils.set_random_seed(seed)
+        batches = Batches(split.train, batch_size, seed)
+        order = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
+        )
         kept = _KeepBest(metric, on_epoch)
         x, y = split.validation
         history = self.model.fit(
-            Batches(split.train, batch_size, seed),
+            batches,
             validation_data=(x, y),
-            validation_batch_size=batch_size,
+            validation_batch_size=TEST_BATCHES * batch_size,
             epochs=epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[keras.callbacks.TerminateOnNaN(), *callbacks, kept],
+            callbacks=[order, keras.callbacks.TerminateOnNaN(), *callbacks, kept],
         ).history
         result = {
             "history": {
@@ -210,7 +219,9 @@ class Runner:
         if kept.weights is not None:
             self.model.set_weights(kept.weights)
             x, y = split.test
-            logs = self.model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+            logs = self.model.evaluate(
+                x, y, batch_size=TEST_BATCHES * batch_size, verbose=0, return_dict=True
+            )
             result["test"] = _finite(logs[metric.name])
         return result
 
@@ -282,8 +293,9 @@ class _KeepBest(keras.callbacks.Callback):
 
 def _rate_of(optimizer):
     try:
-        rate = optimizer.learning_rate
-        return float(keras.ops.convert_to_numpy(rate))
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        optimizer.learning_rate = rate
+        return rate
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             "`optimizer` has no learning rate that can be set, perhaps a schedule: give it a "

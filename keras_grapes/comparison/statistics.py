@@ -85,7 +85,7 @@ def paired_difference(first, second, confidence=0.95):
             raise ValueError(f"`{name}` must be of numbers. Received: {name}={given!r}") from error
         if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
             raise ValueError(
-                f"`{name}` must be one finite number a run, at least one. Received: {name}={given!r}"
+                f"`{name}` must have a finite number a run, at least one. Received: {given!r}"
             )
         values.append(array)
     if len(values[0]) != len(values[1]):

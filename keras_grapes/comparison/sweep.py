@@ -52,7 +52,7 @@ def compare(
     test data is read once a run, at that epoch. What is said of the arms is decided by the
     confidence intervals of their paired differences, and by nothing else.
 
-    A function without a state of its own, it leaves Keras's random seed set to the last one.
+    It sets the random seeds of Python, NumPy and Keras.
 
     Args:
         make_model: Function without arguments that returns a new built `keras.Model`, compiled or
@@ -114,7 +114,7 @@ def compare(
     ...         keras.layers.Dense(8, activation="relu"),
     ...         keras.layers.Dense(3, activation="softmax"),
     ...     ])
-    ...     model.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    ...     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     ...     return model
     >>> x = np.random.default_rng(0).normal(size=(60, 4))
     >>> found = kg.compare(
@@ -135,6 +135,7 @@ def compare(
     recipe = Recipe(make_model, optimizer, loss, metrics)
     learning_rates = _rates(learning_rates)
 
+    fingerprint = _fingerprint(recipe, split, seeds[0])
     runners = {}
 
     def runner(name, seed):
@@ -153,7 +154,7 @@ def compare(
         "batch_size": batch_size,
         "metric": metric.name,
         "examples": split.sizes,
-        "fingerprint": _fingerprint(recipe, split),
+        "fingerprint": fingerprint,
     }
     runs = [
         {"arm": name, "learning_rate": rate, "seed": seed}
@@ -200,9 +201,9 @@ def _reported(model, split, batch_size):
     return list(model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True))
 
 
-def _fingerprint(recipe, split):
+def _fingerprint(recipe, split, seed):
     """Of all that a run hangs on and its settings do not name: data and model."""
-    found = hashlib.sha256(recipe.fingerprint().encode())
+    found = hashlib.sha256(recipe.fingerprint(seed).encode())
     for part in (split.train, split.validation, split.test):
         for array in keras.tree.flatten(part):
             found.update(repr((array.shape, array.dtype)).encode())
