@@ -24,8 +24,7 @@ class Modulation:
     """
 
     def __init__(self, model, settings):
-        groups = [g for g in factors.node_groups(model) if not g.entry.is_output_group(g.group)]
-        self._groups = [g for g in groups if g.is_modulated] or groups
+        self._groups = hidden_groups(model)
         self._bounds = settings.bounds
 
     def __call__(self):
@@ -45,6 +44,12 @@ class Modulation:
                 }
             )
         return measured
+
+
+def hidden_groups(model):
+    """Groups of nodes that are modulated, or that GRAPES would modulate in plain training."""
+    groups = [g for g in factors.node_groups(model) if not g.entry.is_output_group(g.group)]
+    return [g for g in groups if g.is_modulated] or groups
 
 
 def _at_floor(nodes):

@@ -1,6 +1,6 @@
 """What a study has found, as text and as a picture, from records alone."""
 
-from examples.paper.outcomes import METRICS, Outcomes
+from examples.paper.outcomes import METRICS, Outcomes, pair_table
 
 
 class Report:
@@ -29,10 +29,16 @@ class Report:
     @property
     def tables(self):
         """The tables as Markdown, each below its heading."""
-        return "\n\n".join(
-            f"**{heading}**\n\n{table}"
-            for heading, table in self.study.tables(self.outcomes, self.scale)
-        )
+        tables = [*self.study.tables(self.outcomes, self.scale), *self._pair_tables()]
+        return "\n\n".join(f"**{heading}**\n\n{table}" for heading, table in tables)
+
+    def _pair_tables(self):
+        """Paired differences by the metrics of the claims."""
+        for metric in dict.fromkeys(claim.metric for claim in self.study.claims):
+            table = pair_table(self.outcomes, metric)
+            if table:
+                heading = f"Paired differences, {metric}: mean [95 % interval] (pairs): verdict"
+                yield heading, table
 
     def save_figure(self, path):
         from examples.paper import figures

@@ -3,6 +3,7 @@
 import dataclasses
 
 from examples import data
+from examples.paper import sizes
 
 # The 2 x 2 design: what of GRAPES each arm keeps, as arguments of `kg.Modulation`.
 ARMS = {
@@ -67,6 +68,8 @@ class Settings:
         bounds: Tuple of two floats, the interval of the factors.
         optimizer: String.
         learning_rate: Float.
+        raised_rate: Bool, whether plain training takes the learning rate times the mean of the
+            factors that GRAPES would begin with.
         decay_every: Int, epochs after which the learning rate falls to a tenth; 0 for never.
         batch_size: Int.
         epochs: Int, of each task where there are several.
@@ -103,6 +106,7 @@ class Settings:
     bounds: tuple = (1.0, 2.0)
     optimizer: str = "SGD"
     learning_rate: float = 0.001
+    raised_rate: bool = False
     decay_every: int = 0
     batch_size: int = 64
     epochs: int = 1
@@ -135,6 +139,8 @@ class Settings:
                 )
         if self.rule != "BP" and self.version == "local":
             raise ValueError(f"rule={self.rule!r} has no local version")
+        if self.raised_rate and self.arm != "plain":
+            raise ValueError(f"raised_rate is of plain training. Received: arm={self.arm!r}")
         if self.tasks and self.validation_examples:
             raise ValueError("validation_examples: a sequence of tasks holds out none")
 
@@ -149,7 +155,13 @@ class Settings:
         if self.bits or self.noise:
             # The random numbers of constraints go on from run to run: each has its own program.
             return self
-        return dataclasses.replace(self, seed=0, learning_rate=0.0, decay_every=0, epochs=0)
+        given = {"learning_rate": 0.0, "raised_rate": False, "decay_every": 0, "epochs": 0}
+        return dataclasses.replace(self, seed=0, **given)
+
+    @property
+    def label(self):
+        """The arm, with what else tells it from others of its configuration."""
+        return f"{self.arm}, raised rate" if self.raised_rate else self.arm
 
     @property
     def all_epochs(self):
@@ -204,4 +216,12 @@ def of_scale(scale, **more):
     """`Settings` of the data and the epochs of a study's scale."""
     names = ("dataset", "train_examples", "test_examples", "validation_examples", "epochs")
     chosen = {name: value for name, value in vars(scale).items() if name in names}
-    return Settings(**{**chosen, **more})
+    return held_out(Settings(), scale, **{**chosen, **more})
+
+
+def held_out(base, scale, **changes):
+    """`base` with changes, and with the validation images of a scale, of few images a sixth."""
+    settings = dataclasses.replace(base, **{**changes, "validation_examples": 0})
+    wanted = getattr(scale, "validation_examples", 0)
+    most = sizes.DATASETS[settings.dataset][2] // 6
+    return dataclasses.replace(settings, validation_examples=min(wanted, most))

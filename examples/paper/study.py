@@ -7,6 +7,43 @@ PRESETS = ("quick", "reduced", "long", "paper")
 
 
 @dataclasses.dataclass(frozen=True)
+class Claim:
+    """What a text says that a study can decide: that differences are above 0.
+
+    Args:
+        text: String, the claim in a few words.
+        metric: String, a key of `outcomes.METRICS`.
+        where: Function from `Settings` to whether they are meant. Defaults to `None`, all of the
+            study.
+        pairs: Function from `outcomes.Outcomes` and a metric to the `Difference`s that have to be
+            above 0. Defaults to `None`, GRAPES against plain training, all else equal.
+    """
+
+    text: str
+    metric: str = "final"
+    where: object = None
+    pairs: object = None
+
+    def differences(self, outcomes):
+        """Lists the differences of a study's outcomes that decide the claim."""
+        from examples.paper.outcomes import against
+
+        meant = [o for o in outcomes if self.where is None or self.where(o.settings)]
+        if self.pairs is not None:
+            return [found for found in self.pairs(meant, self.metric) if found is not None]
+        return [found for _, found in against(meant, self.metric)]
+
+    def against_mean_only(self, outcomes):
+        """Likewise of GRAPES against its raised mean alone; none of a claim with pairs of its own."""
+        from examples.paper.outcomes import against
+
+        if self.pairs is not None:
+            return []
+        meant = [o for o in outcomes if self.where is None or self.where(o.settings)]
+        return [found for _, found in against(meant, self.metric, "GRAPES", "mean only")]
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """One figure or table of the paper.
 
@@ -25,6 +62,9 @@ class Study:
         metric: String, a key of `outcomes.METRICS`, that the tables show; `None` where they show
             something else.
         note: String, what else a reader of the result must know.
+        claims: Tuple of `Claim`s.
+        full: String, what the scale `paper` is called in captions: `"paper"`, or another word
+            where the paper has no such study.
     """
 
     name: str
@@ -38,6 +78,8 @@ class Study:
     metric: str = "final"
     note: str = ""
     long: dict | None = None
+    claims: tuple = ()
+    full: str = "paper"
 
     def scale(self, preset, **overrides):
         """Returns what a preset, and the options of the command line, choose.
@@ -60,7 +102,7 @@ class Study:
     def caption(self, preset, scale):
         """What the preset cuts from the settings of the paper, in a sentence."""
         cuts = [
-            f"{name.replace('_', ' ')} {_text(value)} (paper: {_text(self.paper[name])})"
+            f"{name.replace('_', ' ')} {_text(value)} ({self.full}: {_text(self.paper[name])})"
             for name, value in vars(scale).items()
             if value != self.paper[name]
         ]
@@ -83,4 +125,10 @@ MNIST = {
     "validation_examples": 10_000,
     "test_examples": None,
 }
-LOOK = {"train_examples": 2000, "test_examples": 1000, "epochs": 1, "seeds": 1}
+LOOK = {
+    "train_examples": 2000,
+    "validation_examples": 1000,
+    "test_examples": 1000,
+    "epochs": 1,
+    "seeds": 1,
+}

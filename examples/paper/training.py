@@ -117,6 +117,7 @@ def run(settings, on_epoch=lambda: None):
     trainer = trainer_for(settings.program)
     trainer.reset(settings)
     sequence = tasks.sequence(settings, trainer.train, trainer.test)
+    raised = mean_factor(trainer.model) if settings.raised_rate else 1.0
     measured = [(name, PROBES[name](trainer.model, settings)) for name in settings.record]
     curves = CURVES + (VALIDATION_CURVES if settings.validation_examples else ())
     result = {"epochs": {name: [] for name in curves}}
@@ -126,7 +127,7 @@ def run(settings, on_epoch=lambda: None):
         result[name] = [probe()]
     for epoch in range(settings.all_epochs):
         current = epoch // settings.epochs
-        trainer.model.optimizer.learning_rate = learning_rate(settings, epoch)
+        trainer.model.optimizer.learning_rate = raised * learning_rate(settings, epoch)
         order = order_of(settings, epoch, len(trainer.train[0]))
         loss, accuracy = trainer.train_epoch(order, sequence.train(current))
         tests = [trainer.evaluate(test) for test in sequence.tests]
@@ -156,6 +157,12 @@ def learning_rate(settings, epoch):
     return settings.learning_rate * 0.1**falls
 
 
+def mean_factor(model):
+    """Mean over the hidden nodes of the factors that GRAPES would have now."""
+    groups = probes.hidden_groups(model)
+    return float(np.mean(np.concatenate([nodes.factor().ravel() for nodes in groups])))
+
+
 def order_of(settings, epoch, examples):
     """The order of the training images in an epoch: another each time, by the seed alone."""
     return np.random.default_rng((settings.seed, epoch)).permutation(examples)
@@ -183,15 +190,14 @@ def tensors(dataset, train_examples, validation_examples, test_examples):
     loaded = data.load(dataset)
     whole = len(loaded.train[0])
     left = whole - validation_examples
-    if left < (train_examples or 1):
+    if left < 1:
         raise ValueError(
-            f"validation_examples={validation_examples} of {whole} leave {left} to train on: fewer "
-            f"than train_examples={train_examples or 1}"
+            f"validation_examples={validation_examples} of {whole} leave none to train on"
         )
     parts = [
         tuple(tf.constant(array[begin:end]) for array in part)
         for part, begin, end in (
-            (loaded.train, 0, train_examples or left),
+            (loaded.train, 0, min(left, train_examples or left)),
             (loaded.train, left, whole),
             (loaded.test, 0, test_examples),
         )

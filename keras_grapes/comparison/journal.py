@@ -11,7 +11,7 @@ except ImportError:  # Windows: there two writers of one file are the user's to 
     fcntl = None
 
 
-class BusyError(Exception):
+class BusyError(BlockingIOError):
     """Another process writes to the same file."""
 
 

@@ -2,7 +2,7 @@
 
 from examples.paper.outcomes import pivot
 from examples.paper.settings import ARMS, design, of_scale, vary
-from examples.paper.study import LOOK, MNIST, Study
+from examples.paper.study import LOOK, MNIST, Claim, Study
 
 VERSIONS = ("local", "propagating")
 
@@ -57,5 +57,16 @@ STUDY = Study(
     runs=runs,
     tables=tables,
     figure=figure,
+    claims=(
+        Claim(
+            "Adam, local: GRAPES is better at each rate",
+            where=lambda s: s.version == "local" or s.arm == "plain",
+        ),
+        Claim(
+            "Adam, propagating: GRAPES is better at each rate",
+            where=lambda s: s.version == "propagating" or s.arm == "plain",
+        ),
+    ),
+    full="whole",
     note="The paper has no such comparison.",
 )

@@ -2,7 +2,7 @@
 
 from examples.paper.outcomes import metrics_table
 from examples.paper.settings import ARMS, design, of_scale, vary
-from examples.paper.study import LOOK, MNIST, Study
+from examples.paper.study import LOOK, MNIST, Claim, Study
 
 
 def runs(scale):
@@ -38,4 +38,8 @@ STUDY = Study(
     runs=runs,
     tables=tables,
     figure=figure,
+    claims=(
+        Claim("Fig. 4a: GRAPES ends higher than SGD at the same rate"),
+        Claim("Fig. 4a: GRAPES is faster (slowness)", "slowness"),
+    ),
 )
