@@ -11,8 +11,8 @@ METRICS = {
     "best": "test accuracy of the epoch that is best in validation, in percent",
     "validation": "as the final test accuracy, on the validation images",
     "slowness": "epochs to half of the largest test accuracy, by the plateau equation fitted to "
-    "the first 100 epochs; below 1 it is read off the fit ahead of the first measurement, and says no "
-    "more than within the first epoch",
+    "the first 100 epochs; below 1 it is read off the fit ahead of the first measurement, and "
+    "says no more than within the first epoch",
     "average": "test accuracy on all tasks after the last of them, in percent",
     "past": "test accuracy on the earlier tasks after the last task, in percent",
     "future": "test accuracy on the tasks to come, mean over the tasks learned, in percent",
@@ -150,8 +150,8 @@ def difference(first, second, metric):
         metric: String, a key of `METRICS`.
 
     Returns:
-        A `keras_grapes.comparison.Difference`, or `None` where no pair has the metric, or a run
-        diverged.
+        A `keras_grapes.comparison.Difference`, or `None` where no pair has the metric. A run that
+        diverged counts with the chance to which it fell.
     """
     from keras_grapes.comparison import paired_difference
 
@@ -160,7 +160,7 @@ def difference(first, second, metric):
         values = [outcome.value(seed, metric) for outcome in (first, second)]
         if None not in values:
             pairs.append(values)
-    if not pairs or first.diverged or second.diverged:
+    if not pairs:
         return None
     ours, others = zip(*pairs)
     return paired_difference(others, ours) if metric in SMALL else paired_difference(ours, others)
@@ -238,11 +238,15 @@ def pair_table(outcomes, metric):
     """
     label = labels(outcomes)
     cells = {
-        (label(settings), f"{arm} - {baseline}"): f"{found}: {verdict([found])}"
+        (label(settings), f"{arm} - {baseline}"): _decided(found)
         for arm, baseline in PAIRS
         for settings, found in against(outcomes, metric, arm, baseline)
     }
     return _grid("", cells) if cells else ""
+
+
+def _decided(found):
+    return f"{found}: {verdict([found])}" if found.n >= MIN_PAIRS else str(found)
 
 
 _NOT_NAMED = ("arm", "seed", "raised_rate", "record")
@@ -259,18 +263,19 @@ def labels(outcomes):
     varied = [n for n in names if len({getattr(s, n) for s in modulated or every}) > 1]
 
     def label(settings):
-        return ", ".join(_setting(settings, name) for name in varied) or "all"
+        return ", ".join(setting(settings, name) for name in varied) or "all"
 
     return label
 
 
-def _setting(settings, name):
+def setting(settings, name):
+    """A setting in words."""
     value = getattr(settings, name)
     if name == "hidden":
         return settings.title
     if isinstance(value, tuple):
         return f"{name} {' to '.join(f'{v:g}' for v in value)}"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str("all" if value is None else value)
     if name == "deformation":
         return f"{text} deformation" if text else "no deformation"
     bare = ("dataset", "network", "rule", "version", "optimizer", "output", "activation")

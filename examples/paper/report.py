@@ -37,7 +37,7 @@ class Report:
         for metric in dict.fromkeys(claim.metric for claim in self.study.claims):
             table = pair_table(self.outcomes, metric)
             if table:
-                heading = f"Paired differences, {metric}: mean [95 % interval] (pairs): verdict"
+                heading = f"Paired differences, {metric}: mean [95 % interval] (pairs)"
                 yield heading, table
 
     def save_figure(self, path):

@@ -34,7 +34,7 @@ class Claim:
         return [found for _, found in against(meant, self.metric)]
 
     def against_mean_only(self, outcomes):
-        """Likewise of GRAPES against its raised mean alone; none of a claim with pairs of its own."""
+        """Likewise of GRAPES against its raised mean alone; none where `pairs` are given."""
         from examples.paper.outcomes import against
 
         if self.pairs is not None:

@@ -70,7 +70,7 @@ STUDY = Study(
     tables=tables,
     figure=figure,
     metric=None,
-    note="Network and learning rate are ours: the supplement was not available to us. Kurtosis: 0 of "
-    "normally distributed weights, -1.2 of the uniform ones at the start. In the tables the mean "
-    "over the runs.",
+    note="Network and learning rate are ours: the supplement was not available to us. Kurtosis: 0 "
+    "of normally distributed weights, -1.2 of the uniform ones at the start. In the tables the "
+    "mean over the runs.",
 )
