@@ -17,7 +17,7 @@ from examples.paper.outcomes import Outcomes, cell
 from examples.paper.records import Records
 from examples.paper.settings import ARMS, design, of_scale, vary
 from examples.paper.studies import STUDIES, controls
-from examples.paper.study import Study
+from examples.paper.study import Claim, Study
 
 ROOT = pathlib.Path(__file__).parents[3]
 COMMAND = ("-m", "examples.paper")
@@ -46,6 +46,7 @@ TINY = Study(
     runs=runs,
     tables=controls.tables,
     figure=controls.figure,
+    claims=(Claim("GRAPES is better"),),
 )
 
 
@@ -84,6 +85,9 @@ def test_records_skips_reports(tiny, tmp_path, capsys):
     mean = 100 * sum(accuracy) / 2
     deviation = 100 * abs(accuracy[0] - accuracy[1]) / 2**0.5
     assert f"| plain  | {mean:.2f} ± {deviation:.2f} (2)" in table
+    grapes = [e["epochs"]["test_accuracy"][-1] for e in after if e["settings"]["arm"] == "GRAPES"]
+    gain = 100 * (sum(grapes) - sum(accuracy)) / 2
+    assert "Paired differences, final" in table and f"{gain:+.2f} [" in table
     assert (tmp_path / "tiny.png").stat().st_size > 10_000
 
 
