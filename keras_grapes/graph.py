@@ -22,8 +22,30 @@ class Call:
 
 
 def has_graph(model):
-    """Whether the calls of a model's layers are recorded (Sequential and Functional models)."""
+    """Whether a model is the graph of its layers: a Sequential or Functional model.
+
+    A class of them that has a `call` of its own is more than that graph, or something else.
+    """
+    return is_functional(model) and _calls_its_graph(model)
+
+
+def is_functional(model):
+    """Whether it is a Sequential or Functional model, or of a class of them."""
     return isinstance(model, (keras.Sequential, keras.Function))
+
+
+def _calls_its_graph(model):
+    if {"call", "__call__"} & set(vars(model)):
+        return False
+    return all(
+        _owner(type(model), method).__module__.split(".")[0] == "keras"
+        for method in ("call", "__call__")
+    )
+
+
+def _owner(cls, method):
+    """The class that a class has a method from."""
+    return next(base for base in cls.__mro__ if method in vars(base))
 
 
 def sublayers(layer):

@@ -6,12 +6,15 @@ kernels; a `SeparableConv2D` has two groups.
 """
 
 import dataclasses
+import weakref
 
 import keras
 from keras import layers
 
-from keras_grapes import graph
+from keras_grapes import backend, graph
 from keras_grapes.modulation import normalize_axes
+
+__all__ = ["Group", "register_grouping"]
 
 _groupings = {}
 
@@ -306,21 +309,28 @@ def _owners(layer):
         yield from _owners(sublayer)
 
 
-_MARK = "_keras_grapes_error_modulated"
+# `ErrorModulation`s that are alive, for optimizers that know no model.
+_wrappers = weakref.WeakSet()
 
 
-def mark_error_modulated(layer):
-    """Marks the weights of a layer whose error is modulated, so that no optimizer does it again."""
-    for weight in layer.weights:
-        setattr(weight, _MARK, True)
-        # A tape watches the backend's variable.
-        if hasattr(weight.value, "assign"):
-            setattr(weight.value, _MARK, True)
+def remember_wrapper(wrapper):
+    """Notes a layer that modulates the error of the layer in it, as `ErrorModulation` does."""
+    _wrappers.add(wrapper)
 
 
-def is_error_modulated(weight):
-    """Whether `mark_error_modulated` marked a weight."""
-    return getattr(weight, _MARK, False)
+def is_wrapper(layer):
+    """Whether a layer modulates the error of the layer in it."""
+    return layer in _wrappers
+
+
+def error_modulated(layers=None):
+    """Returns the `backend.variable_key`s of the weights whose error a wrapper modulates.
+
+    Args:
+        layers: List of layers, to look for wrappers among. Defaults to `None`, all that are alive.
+    """
+    wrappers = list(_wrappers) if layers is None else [w for w in layers if is_wrapper(w)]
+    return {backend.variable_key(weight) for w in wrappers for weight in w.weights}
 
 
 def group_by_name(variables):

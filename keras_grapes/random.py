@@ -7,8 +7,9 @@ hundred times as long. Philox is fast in both. A seed gives other numbers under 
 import numbers
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from keras_grapes import backend
 
 
 def uniform(shape, seed=None):
@@ -19,7 +20,7 @@ def uniform(shape, seed=None):
         seed: Int, the same numbers for every call; or a `keras.random.SeedGenerator`. Defaults to
             `None`, other numbers for every call.
     """
-    return tf.random.stateless_uniform(shape, _key(seed), alg="philox")
+    return backend.random_uniform(shape, _key(seed))
 
 
 def normal(shape, stddev, seed=None):
@@ -30,7 +31,7 @@ def normal(shape, stddev, seed=None):
         stddev: Float.
         seed: As in `uniform`.
     """
-    return tf.random.stateless_normal(shape, _key(seed), stddev=stddev, alg="philox")
+    return backend.random_normal(shape, stddev, _key(seed))
 
 
 def _key(seed):
@@ -43,4 +44,4 @@ def _key(seed):
             "`seed` must be an int, a `keras.random.SeedGenerator` or None. Received: "
             f"seed={seed!r}"
         )
-    return tf.constant([seed, 0], "int64")
+    return ops.convert_to_tensor([seed, 0], "int64")

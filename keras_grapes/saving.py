@@ -130,7 +130,7 @@ def _arguments(model, input_signature):
             "a `keras.Input`, or call it on data first."
         )
     if input_signature is None:
-        if not graph.has_graph(model):
+        if not graph.is_functional(model):
             raise ValueError(
                 f"`input_signature` is missing: the subclassed model '{model.name}' of type "
                 f"{type(model).__name__} does not tell its inputs. Pass them, for example "

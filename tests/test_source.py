@@ -16,7 +16,8 @@ MODULES = [module.name for module in pkgutil.walk_packages(keras_grapes.__path__
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
-    ("version", "modulation", "graph", "random"),
+    ("version", "modulation", "graph", "backend"),
+    ("random",),
     ("grouping",),
     ("optimizers", "layers", "training"),
     ("models", "saving", "hardware"),
@@ -26,7 +27,7 @@ LAYERS = [
 ]
 # Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
 # histograms for TensorBoard.
-TENSORFLOW_IN = {"random", "optimizers", "layers", "training", "saving", "callbacks"}
+TENSORFLOW_IN = {"backend", "layers", "training", "saving", "callbacks"}
 
 
 def imports(path):

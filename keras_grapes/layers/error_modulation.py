@@ -109,6 +109,7 @@ class ErrorModulation(keras.layers.Wrapper):
         self.modulation = Modulation.get(modulation)
         self.supports_masking = layer.supports_masking
         check_wrappable(layer)
+        grouping.remember_wrapper(self)
 
     def build(self, input_shape=None):
         # A layer that takes several inputs is built by its own first call.
@@ -116,11 +117,9 @@ class ErrorModulation(keras.layers.Wrapper):
             self.layer.build(input_shape)
         if self.layer.built:
             check_wrappable(self.layer)
-            grouping.mark_error_modulated(self.layer)
 
     def _call(self, *args, **kwargs):
         outputs = self.layer(*args, **kwargs)
-        grouping.mark_error_modulated(self.layer)
         group = output_group(self.layer)
         factor = group.factor(self.modulation)
 

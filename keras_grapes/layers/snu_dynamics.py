@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 from keras import activations, ops
 
-from keras_grapes.layers.time_loop import compiled, loop_over_time
+from keras_grapes.backend import compiled, loop_over_time
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import collections
 
 import keras
 
-from keras_grapes import graph, grouping
+from keras_grapes import backend, graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.models import factors
 from keras_grapes.optimizers.grapes import Grapes
@@ -93,6 +93,7 @@ def _optimizer_rows(optimizer):
             "`optimizer.build(model.trainable_variables)`, train a step, or pass the model."
         )
     rows, grouped = [], set()
+    elsewhere = grouping.error_modulated()
     for group in optimizer.groups:
         grouped.update(id(kernel) for kernel in group.kernels)
         layer = grouping.path_of(group.kernels[0]).rpartition("/")[0]
@@ -104,7 +105,7 @@ def _optimizer_rows(optimizer):
             continue
         layer, _, name = grouping.path_of(variable).rpartition("/")
         status = "no: not a kernel"
-        if grouping.is_error_modulated(variable):
+        if backend.variable_key(variable) in elsewhere:
             status = "no: in an ErrorModulation"
         elif grouping.is_kernel_name(variable):
             status = "no: output layer"

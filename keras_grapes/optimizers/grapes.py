@@ -3,10 +3,9 @@
 import warnings
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_grapes import grouping
+from keras_grapes import backend, graph, grouping
 from keras_grapes.modulation import Modulation
 
 
@@ -87,7 +86,7 @@ class Grapes(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
-        groups, left_alone = _leave_out_error_modulated(self._grouping.find(variables))
+        groups, left_alone = _leave_out_error_modulated(self._grouping, variables)
         self.inner_optimizer.build(variables)
         super().build(variables)
         if left_alone:
@@ -102,7 +101,7 @@ class Grapes(keras.optimizers.Optimizer):
         for group in groups:
             for index, kernel in enumerate(group.kernels):
                 # Not a variable where LoRA or quantization compute it.
-                if isinstance(kernel, (keras.Variable, tf.Variable)):
+                if backend.is_variable(kernel):
                     self._step.place_of.setdefault(self._var_key(kernel), (group, index))
 
     @property
@@ -117,7 +116,7 @@ class Grapes(keras.optimizers.Optimizer):
 
     def find_groups(self, model):
         """Returns the `groups` that the optimizer will have once built for `model`."""
-        return _leave_out_error_modulated(self._grouping.find(model.trainable_variables))[0]
+        return _leave_out_error_modulated(self._grouping, model.trainable_variables)[0]
 
     def apply(self, grads, trainable_variables=None):
         if len(grads) == 0:
@@ -148,7 +147,7 @@ class Grapes(keras.optimizers.Optimizer):
             group, index = place
             factor = group.over_kernel(self._step.factors[id(group)], index)
             learning_rate = ops.cast(learning_rate, factor.dtype) * factor
-            if isinstance(gradient, tf.IndexedSlices):
+            if backend.is_sparse_gradient(gradient):
                 # Optimizers pick the rows of the rate that the gradient has.
                 learning_rate = ops.broadcast_to(learning_rate, variable.shape)
             learning_rate = ops.cast(learning_rate, variable.dtype)
@@ -243,6 +242,8 @@ class _Step:
 class NameGrouping:
     """Finds the groups among an optimizer's variables by their names."""
 
+    layers = None
+
     def find(self, variables):
         return grouping.group_by_name(variables)
 
@@ -266,12 +267,13 @@ class ModelGrouping:
                 "`model.build(input_shape)` or call it on data before you make the optimizer."
             )
         self.model_name = model.name
+        self.layers = graph.all_layers(model)
         self.weights = model.weights
         self.groups = _hidden_groups(grouping.weight_layers(model))
 
     def find(self, variables):
-        known = {_key(v) for v in self.weights}
-        foreign = [v.name for v in variables if _key(v) not in known]
+        known = {backend.variable_key(v) for v in self.weights}
+        foreign = [v.name for v in variables if backend.variable_key(v) not in known]
         if foreign:
             raise ValueError(
                 f"The optimizer was made for model '{self.model_name}' but is built with "
@@ -279,8 +281,8 @@ class ModelGrouping:
                 "is trained, as in Grapes(..., model=model), and make a new optimizer after you "
                 "change or clone a model."
             )
-        given = {_key(v) for v in variables}
-        return [g for g in self.groups if any(_key(k) in given for k in g.kernels)]
+        given = {backend.variable_key(v) for v in variables}
+        return [g for g in self.groups if any(backend.variable_key(k) in given for k in g.kernels)]
 
     def get_config(self, built_with):
         return _describe(self, built_with or self.weights)
@@ -288,6 +290,8 @@ class ModelGrouping:
 
 class StoredGrouping:
     """Finds the groups where a saved optimizer had them, by the positions of its variables."""
+
+    layers = None
 
     def __init__(self, config):
         self.config = config
@@ -321,41 +325,44 @@ def _describe(variable_grouping, variables):
     """The groups by their places among the variables that are trained now, as a loaded model will
     have them: layers may have been frozen, or thawed, in the meantime."""
     trained = [v for v in variables if v.trainable]
-    place_of = {_key(v): place for place, v in enumerate(trained)}
+    place_of = {backend.variable_key(v): place for place, v in enumerate(trained)}
     groups = variable_grouping.find(variables)
     return [
         {
-            "variables": [place_of.get(_key(k)) for k in group.kernels],
+            "variables": [place_of.get(backend.variable_key(k)) for k in group.kernels],
             "shapes": [list(k.shape) for k in group.kernels],
             "incoming_axes": [list(axes) for axes in group.incoming_axes],
         }
         for group in groups
-        if any(_key(k) in place_of for k in group.kernels)
+        if any(backend.variable_key(k) in place_of for k in group.kernels)
     ]
 
 
 def _hidden_groups(entries):
     """Groups of all nodes that are not output nodes; shared weights count at the output."""
-    output = {_key(k) for e in entries for g in e.groups if e.is_output_group(g) for k in g.kernels}
+    output = {
+        backend.variable_key(k)
+        for e in entries
+        for g in e.groups
+        if e.is_output_group(g)
+        for k in g.kernels
+    }
     return [
         group
         for entry in entries
         for group in entry.groups
-        if not any(_key(k) in output for k in group.kernels)
+        if not any(backend.variable_key(k) in output for k in group.kernels)
     ]
 
 
-def _leave_out_error_modulated(groups):
+def _leave_out_error_modulated(variable_grouping, variables):
     """Splits groups into those to modulate and those that an `ErrorModulation` has."""
-    marked = [any(grouping.is_error_modulated(k) for k in g.kernels) for g in groups]
+    groups = variable_grouping.find(variables)
+    elsewhere = grouping.error_modulated(variable_grouping.layers)
+    marked = [any(backend.variable_key(k) in elsewhere for k in g.kernels) for g in groups]
     keep = [group for group, mark in zip(groups, marked) if not mark]
     leave = [group for group, mark in zip(groups, marked) if mark]
     return keep, leave
-
-
-def _key(variable):
-    # A model's `keras.Variable` and the `tf.Variable` in it are the same variable.
-    return id(variable.value) if isinstance(variable, keras.Variable) else id(variable)
 
 
 def _get_inner_optimizer(identifier):

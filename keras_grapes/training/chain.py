@@ -259,7 +259,7 @@ class Chain:
                 problem = "it is quantized. Quantize after the training"
             if problem is None:
                 return True
-        elif any(grouping.is_error_modulated(weight) for weight in layer.weights):
+        elif any(map(grouping.is_wrapper, [layer, *graph.all_layers(layer)])):
             problem = (
                 "it modulates the error by itself. Pass `keras_grapes.strip(model)`, and "
                 "`modulation=` for GRAPES"

@@ -1,0 +1,155 @@
+"""The functions of `keras_grapes.backend` on TensorFlow."""
+
+import keras
+import tensorflow as tf
+
+
+def custom_gradient(function):
+    """Gives a function of tensors a backward pass of its own.
+
+    Args:
+        function: Function of positional tensors that returns `(outputs, backward)`. `outputs` is
+            a tensor or a tuple of them; `backward` takes one error for each output and returns a
+            tuple with one error for each input. No variables are read in it.
+
+    Returns:
+        Function of the same tensors that returns `outputs`.
+    """
+
+    @tf.custom_gradient
+    def wrapped(*inputs):
+        outputs, backward = function(*inputs)
+
+        def grad(*errors):
+            return tuple(backward(*errors))
+
+        return outputs, grad
+
+    return wrapped
+
+
+def vjp(function, *inputs):
+    """Returns `(outputs, pullback)` of a function of tensors.
+
+    `pullback` takes one error for each output and returns a tuple with one error for each input,
+    zeros where an input has no effect.
+    """
+    inputs = [tf.identity(x) for x in inputs]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+
+    def pullback(*errors):
+        flat = keras.tree.flatten(outputs)
+        found = tape.gradient(
+            flat, inputs, list(errors), unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return tuple(found)
+
+    return outputs, pullback
+
+
+def jvp(function, inputs, tangents):
+    """Returns `(outputs, tangents of the outputs)` of a function of tensors."""
+    inputs = [tf.identity(x) for x in inputs]
+    with tf.autodiff.ForwardAccumulator(inputs, list(tangents)) as accumulator:
+        outputs = function(*inputs)
+    pushed = keras.tree.map_structure(
+        lambda y: accumulator.jvp(y, unconnected_gradients=tf.UnconnectedGradients.ZERO), outputs
+    )
+    return outputs, pushed
+
+
+def gradients(loss, variables):
+    """Returns the value of a function without arguments and its gradients by variables.
+
+    A gradient is `None` where the loss does not depend on the variable.
+    """
+    with tf.GradientTape() as tape:
+        value = loss()
+    # Keras's variables hold TensorFlow's.
+    return value, tape.gradient(value, [getattr(v, "value", v) for v in variables])
+
+
+def identity(tensor, after=()):
+    """Returns a tensor as it is, computed once the tensors in `after` are."""
+    with tf.control_dependencies(list(after)):
+        return tf.identity(tensor)
+
+
+def loop_over_time(step, state, range_, record):
+    """Runs a function once per time step.
+
+    `keras.ops.scan` records all of its state, and copies the inputs into another layout first;
+    both cost more here than the steps themselves.
+
+    Args:
+        step: Function of (time, state) that returns the new state and a tensor to record. It reads
+            its inputs at `time`, an int tensor.
+        state: List of tensors, the state at first.
+        range_: Tuple of ints or int tensors: the first time, the number of steps, and 1 or -1.
+        record: Tensor of the shape and dtype of what `step` records.
+
+    Returns:
+        The last state, and the records of all times, with time as the first axis.
+    """
+    first, length, stride = range_
+
+    def body(count, time, state, records):
+        state, recorded = step(time, state)
+        return count + 1, time + stride, tuple(state), records.write(time, recorded)
+
+    records = tf.TensorArray(record.dtype, size=length, element_shape=record.shape)
+    _, _, state, records = tf.while_loop(
+        lambda count, *_: count < length,
+        body,
+        (0, first, tuple(state), records),
+        maximum_iterations=length,
+    )
+    return state, records.stack()
+
+
+def compiled(function):
+    """Returns a function without arguments that XLA compiles where a graph is being made.
+
+    In a graph that is compiled as a whole it makes no difference.
+    """
+    if tf.inside_function():
+        return tf.function(function, jit_compile=True, autograph=False)
+    return function
+
+
+def eagerly():
+    """A context in which operations run at once, also while a graph is being made."""
+    return tf.init_scope()
+
+
+# Philox: the generator that XLA takes by itself on a CPU needs a hundred times as long.
+
+
+def random_uniform(shape, key):
+    """Draws float32 numbers from 0 to below 1 by a key of two ints."""
+    return tf.random.stateless_uniform(shape, tf.cast(key, "int64"), alg="philox")
+
+
+def random_normal(shape, stddev, key):
+    """Draws float32 numbers of mean 0, normally distributed, by a key of two ints."""
+    return tf.random.stateless_normal(shape, tf.cast(key, "int64"), stddev=stddev, alg="philox")
+
+
+def is_variable(value):
+    """Whether it is a variable of Keras or of the backend."""
+    return isinstance(value, (keras.Variable, tf.Variable))
+
+
+def variable_key(variable):
+    """A key that a variable of Keras and the one of the backend within it share.
+
+    It is valid as long as the variable lives.
+    """
+    return id(variable.value) if isinstance(variable, keras.Variable) else id(variable)
+
+
+def is_sparse_gradient(gradient):
+    """Whether a gradient has rows for some indices alone, as that of an `Embedding`."""
+    return isinstance(gradient, tf.IndexedSlices)
