@@ -70,17 +70,18 @@ def claims(page):
     presets = {pathlib.Path(file).stem: preset for file, preset, _ in blocks(page) if preset}
     rows, counts, beyond = [], dict.fromkeys(SYMBOLS, 0), 0
     for study in STUDIES.values():
-        outcomes = ()
+        outcomes, whole = (), True
         if study.name in presets:
             records = Records(RESULTS / f"{study.name}.jsonl").load()
             scale = study.scale(presets[study.name])
-            outcomes = Report(study, presets[study.name], scale, records).outcomes
+            report = Report(study, presets[study.name], scale, records)
+            outcomes, whole = report.outcomes, len(report.records) == report.runs
         for claim in study.claims:
             found = claim.differences(outcomes) if outcomes else []
-            others = claim.against_mean_only(outcomes) if outcomes else []
-            said = verdict(found) if found else "not measured"
+            others = claim.against_mean_only(outcomes) if found else []
+            said = _said(found, whole) if found else "not measured"
             counts[said] += 1
-            mean_only = verdict(others) if others else ""
+            mean_only = _said(others, whole) if others else ""
             beyond += said == mean_only == "holds"
             rows.append(
                 f"| {claim.text} | {SYMBOLS[said]} {said} | {mean_only} | {_evidence(found)} | "
@@ -96,6 +97,12 @@ def claims(page):
     columns = ("claim", "verdict", "against mean only", "better by", "measure", "study")
     header = f"| {' | '.join(columns)} |"
     return "\n".join([count, "", header, "| --- " * len(columns) + "|", *rows])
+
+
+def _said(differences, whole):
+    """The verdict; what holds in a part of a study may fail in the rest."""
+    said = verdict(differences)
+    return "not decided" if said == "holds" and not whole else said
 
 
 def _evidence(differences):

@@ -101,7 +101,7 @@ def main(arguments=None, executor=None):
             f"{error} Set TFDS_DATA_DIR to a folder that has it, or go on with another --dataset: "
             "digits needs no download."
         )
-    except (BlockingIOError, ValueError) as error:
+    except (BlockingIOError, ValueError, schedule.WorkerError) as error:
         parser.error(str(error))
 
 
@@ -135,7 +135,7 @@ def write(report, folder):
     study = report.study
     print(f"\n{report.tables}\n")
     table, picture = (folder / f"{study.name}.{kind}" for kind in ("md", "png"))
-    text = f"**{study.title}.** {report.caption}\n\n{report.tables}\n"
+    text = f"**{report.title}.** {report.caption}\n\n{report.tables}\n"
     table.write_text(text, encoding="utf-8")
     report.save_figure(picture)
     print(f"Table {table}, figure {picture}")

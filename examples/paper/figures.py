@@ -116,6 +116,10 @@ def points(axes, outcomes, names, name_of, metric, arm):
 
 
 def finish(axes, x_label, y_label="test accuracy (%)", title="", log=False, whole=False):
+    if not axes.has_data():  # Of a study that is not through.
+        axes.set_axis_off()
+        axes.set_title(f"{title}: nothing recorded yet", fontsize="medium")
+        return
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(title, fontsize="medium")

@@ -13,9 +13,14 @@ import time
 
 from examples import command_line
 from examples.paper import sizes
+from examples.paper.settings import ARMS
 
 # Epochs from which a run is one.
 LONG = 50
+
+
+class WorkerError(Exception):
+    """A process that trains ended by itself."""
 
 
 def run_all(pending, records, jobs=1, executor=None):
@@ -44,13 +49,14 @@ def run_all(pending, records, jobs=1, executor=None):
 
 
 def _order(settings):
-    """Runs of one program follow each other, so that it is compiled once.
+    """Runs of one program follow each other, so that it is compiled once; plain training is first.
 
     Long ones go seed by seed: a study that is stopped has whole seeds then, and compiling is little
     beside them.
     """
     first = settings.seed if settings.all_epochs >= LONG else 0
-    return first, repr(settings.program), settings.seed, settings.learning_rate
+    arm = list(ARMS).index(settings.arm)
+    return first, arm, repr(settings.program), settings.seed, settings.learning_rate
 
 
 def estimate(pending):
@@ -96,7 +102,7 @@ def _on(executor, queue):
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], future.result()
     except concurrent.futures.BrokenExecutor:
-        raise RuntimeError(
+        raise WorkerError(
             "a process of the study ended by itself, perhaps for want of memory; what is recorded "
             "is kept, run the command again to go on"
         ) from None

@@ -206,6 +206,26 @@ def test_interrupted_it_ends_with_one_line_and_keeps_what_is_recorded(tmp_path):
     assert len(Records(tmp_path / "runs.jsonl").load()) >= 2
 
 
+@pytest.mark.slow
+def test_a_killed_worker_gives_one_line_and_keeps_what_is_recorded(tmp_path):
+    process = start(tmp_path, "--jobs", "2")
+    try:
+        wait_for_records(process, tmp_path, 2)
+        children = subprocess.run(
+            ["ps", "--no-headers", "-o", "pid,args", "--ppid", str(process.pid)],
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+        worker = next(int(line.split()[0]) for line in children if "spawn_main" in line)
+        os.kill(worker, signal.SIGKILL)
+        output = process.communicate(timeout=PATIENCE)[0].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 2
+    assert "a process of the study ended by itself" in output and "Traceback" not in output
+    assert len(Records(tmp_path / "runs.jsonl").load()) >= 2
+
+
 def test_diverged_runs_are_counted():
     scale = TINY.scale("quick")
     settings = TINY.runs(scale)[0]
