@@ -23,7 +23,7 @@ def scenarios(scale):
                 learning_rate=rate,
                 permuted_pixels=pixels,
             )
-            title = f"{pixels} pixels, SGD, rate {rate:g}, {scale.epochs} epoch(s) a task"
+            title = f"{pixels} pixels, SGD, rate {rate:g}, epochs a task: {scale.epochs}"
             found.append((title, settings))
     return [(title, dataclasses.replace(settings, tasks=scale.tasks)) for title, settings in found]
 
@@ -64,8 +64,8 @@ def figure(outcomes, scale):
                 matrices = [m for m in map(outcome.task_matrix, outcome.records) if m]
                 if not matrices:
                     continue
-                seen = [100 * statistics.fmean(c) for c in zip(*map(_seen, whole(outcome)))]
-                panels[0].plot(range(1, len(seen) + 1), seen, label=arm, **{**look, "marker": ""})
+                columns = list(zip(*seen_tasks(outcome)))
+                figures.band(panels[0], range(1, len(columns) + 1), columns, arm, look)
                 past = [100 * continual.past_accuracy(m)[1:] for m in matrices]
                 future = [100 * continual.future_accuracy(m)[:-1] for m in matrices]
                 figures.band(panels[1], range(2, scale.tasks + 1), list(zip(*past)), arm, look)
@@ -73,21 +73,24 @@ def figure(outcomes, scale):
         for panel, x, what in zip(
             panels,
             ("epoch", "task", "task"),
-            ("the task that is trained", "past tasks", "future tasks"),
+            ("tasks seen", "past tasks", "future tasks"),
         ):
             figures.finish(panel, x, f"accuracy on {what} (%)", title, whole=True)
     figures.legend(picture, axes)
     return picture
 
 
-def whole(outcome):
-    """The records of runs that did not break off."""
-    return [record for record in outcome.records if outcome.task_matrix(record)]
-
-
-def _seen(record):
-    """Accuracy on the task that is trained, after each epoch."""
-    return record["epochs"]["test_accuracy"]
+def seen_tasks(outcome):
+    """Accuracy on the tasks seen so far, after each epoch, of each run that did not break off."""
+    epochs = outcome.settings.epochs
+    return [
+        [
+            100 * statistics.fmean(row[: epoch // epochs + 1])
+            for epoch, row in enumerate(record["tasks"])
+        ]
+        for record in outcome.records
+        if outcome.task_matrix(record)
+    ]
 
 
 STUDY = Study(
