@@ -3,6 +3,7 @@
 from keras_grapes import (
     analysis,
     callbacks,
+    comparison,
     grouping,
     hardware,
     layers,
@@ -13,6 +14,7 @@ from keras_grapes import (
     regularizers,
     training,
 )
+from keras_grapes.comparison import compare
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import (
     SNU,
@@ -64,8 +66,10 @@ __all__ = [
     "__version__",
     "analysis",
     "callbacks",
-    "error_gain",
+    "compare",
+    "comparison",
     "delta_code",
+    "error_gain",
     "export_nir",
     "export_saved_model",
     "grouping",

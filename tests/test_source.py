@@ -24,6 +24,7 @@ LAYERS = [
     ("models", "saving", "hardware"),
     ("analysis", "nir"),
     ("callbacks",),
+    ("comparison",),
 ]
 # Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
 # histograms for TensorBoard.

@@ -26,9 +26,9 @@ __all__ = [
     "SSNU",
     "SSNUCell",
     "Surrogate",
-    "plain_gradients",
     "delta_code",
     "latency_code",
+    "plain_gradients",
     "population_code",
     "rate_code",
 ]
