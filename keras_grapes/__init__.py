@@ -20,9 +20,10 @@ from keras_grapes.layers import (
     SNUCell,
     SSNUCell,
     Surrogate,
+    plain_gradients,
     rate_code,
 )
-from keras_grapes.models import propagate, strip, summary
+from keras_grapes.models import error_gain, propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
 from keras_grapes.saving import export_saved_model
@@ -50,6 +51,7 @@ __all__ = [
     "__version__",
     "analysis",
     "callbacks",
+    "error_gain",
     "export_saved_model",
     "grouping",
     "hardware",
@@ -58,6 +60,7 @@ __all__ = [
     "modulation_factor",
     "node_importance",
     "optimizers",
+    "plain_gradients",
     "propagate",
     "rate_code",
     "register_grouping",

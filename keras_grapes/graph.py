@@ -3,6 +3,8 @@
 The one place that reads how Keras records a model's graph.
 """
 
+import inspect
+
 import keras
 
 
@@ -34,18 +36,29 @@ def is_functional(model):
     return isinstance(model, (keras.Sequential, keras.Function))
 
 
-def _calls_its_graph(model):
-    if {"call", "__call__"} & set(vars(model)):
+def can_be_rebuilt(model):
+    """Whether a model is the graph of its layers, of a class that takes just that graph.
+
+    Keras's own classes do, and those that add methods such as a `train_step` to them.
+    """
+    if not has_graph(model):
         return False
-    return all(
-        _owner(type(model), method).__module__.split(".")[0] == "keras"
-        for method in ("call", "__call__")
-    )
+    spec = inspect.getfullargspec(type(model).__init__)
+    given = ["layers", "trainable", "name"]
+    if not isinstance(model, keras.Sequential):
+        given = ["inputs", "outputs", "name"]
+    return spec.args[1:] == given or bool(spec.varargs and spec.varkw)
 
 
-def _owner(cls, method):
-    """The class that a class has a method from."""
-    return next(base for base in cls.__mro__ if method in vars(base))
+def _calls_its_graph(model):
+    # The `__call__` of KerasHub's tasks does no more than to refuse text.
+    return is_keras_method(model, "call") and is_keras_method(model, "__call__", ("keras_hub",))
+
+
+def is_keras_method(model, name, packages=()):
+    """Whether a method of a model is Keras's own, or of one of `packages`."""
+    owner = next(base for base in type(model).__mro__ if name in vars(base))
+    return name not in vars(model) and owner.__module__.split(".")[0] in ("keras", *packages)
 
 
 def sublayers(layer):
@@ -60,6 +73,42 @@ def all_layers(layer):
     return layer._flatten_layers(include_self=False, recursive=True)
 
 
+# Ways back to the graph, and methods that Keras and `ErrorModulation` set on the instance.
+_NOT_HELD = ("_inbound_nodes", "_outbound_nodes", "_tracker", "build", "call", "quantize")
+_FRAMEWORKS = ("keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "builtins")
+
+
+def held_objects(owner):
+    """Lists what an object holds in its attributes, and in the lists, dicts and objects there.
+
+    Objects with a config, such as layers and initializers, and those of classes that are no
+    framework's are looked into, at every depth.
+    """
+    held, seen, pending = [], {id(owner)}, list(attributes(owner).values())
+    while pending:
+        value = pending.pop()
+        plain = value is None or isinstance(value, (bool, int, float, str, bytes, type))
+        if plain or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            pending.extend(value)
+        else:
+            held.append(value)
+            is_own = type(value).__module__.split(".")[0] not in _FRAMEWORKS
+            if is_own or hasattr(value, "get_config"):
+                pending.extend(attributes(value).values())
+    return held
+
+
+def attributes(owner):
+    """The attributes of an object, without those that lead back to the graph it is in."""
+    given = getattr(owner, "__dict__", {})
+    return {name: value for name, value in given.items() if name not in _NOT_HELD}
+
+
 def leaf_layers(model):
     """Layers of a model with nested models opened, each once, in the order of the graph."""
     leaves = {}
@@ -70,16 +119,24 @@ def leaf_layers(model):
 
 
 def new_inputs(model):
-    """Returns inputs for a copy of a Functional model, in the same structure and with its names.
+    """Returns inputs for a copy of a model, in the same structure, with their names and flags.
 
-    Keras's own copies of inputs have other names where the user gave none.
+    Keras's own copies of inputs have other names where the user gave none, and are neither sparse
+    nor ragged nor optional.
     """
 
     def new_input(tensor):
         layer = tensor._keras_history[0]
+        flags = {
+            flag: True
+            for flag in ("sparse", "ragged", "optional")
+            if getattr(tensor, flag, False) or getattr(layer, flag, False)
+        }
         name = layer.name if isinstance(layer, keras.layers.InputLayer) else tensor.name
-        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name, **flags)
 
+    if isinstance(model, keras.Sequential):
+        return new_input(model.inputs[0])
     return keras.tree.map_structure(new_input, model.input)
 
 
@@ -173,3 +230,12 @@ def _call(operation, inputs):
     if has_graph(operation):
         return _trace(operation, inputs)
     return [[Call(operation, [call for calls in inputs for call in calls], len(inputs))]]
+
+
+def keras_2_hint(value):
+    """A sentence for the message about an object of Keras 2; empty for any other."""
+    if type(value).__module__.split(".")[0] in ("tf_keras", "tf_keras_2") or (
+        type(value).__module__.startswith("tensorflow.python.keras")
+    ):
+        return ". That is an object of Keras 2: make it with `import keras`, which is Keras 3"
+    return ""

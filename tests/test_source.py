@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import pathlib
 import pkgutil
 
@@ -68,4 +69,5 @@ def test_public_names_have_docstrings_with_a_running_example():
         value = getattr(keras_grapes, name)
         if callable(value):
             assert ">>>" in (value.__doc__ or ""), name
-            assert "Args:" in value.__doc__, name
+            if inspect.signature(value).parameters:
+                assert "Args:" in value.__doc__, name

@@ -1,7 +1,7 @@
 """Layers."""
 
 from keras_grapes.layers.conv_snu import ConvSNU2D
-from keras_grapes.layers.error_modulation import ErrorModulation
+from keras_grapes.layers.error_modulation import ErrorModulation, plain_gradients
 from keras_grapes.layers.rate_coding import RateCoding, rate_code
 from keras_grapes.layers.snu import SNU, SSNU, SNUCell, SSNUCell
 from keras_grapes.layers.surrogate import Surrogate
@@ -15,5 +15,6 @@ __all__ = [
     "SSNU",
     "SSNUCell",
     "Surrogate",
+    "plain_gradients",
     "rate_code",
 ]

@@ -56,16 +56,17 @@ def node_groups(model):
         groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
         updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
     rule_factors = _rule_factors(model)
-    wrapper_of, acting = _wrappers(model)
+    wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
 
     found = []
     for entry in grouping.weight_layers(trained_model(model)):
         for group in entry.groups:
             kernel = group.kernels[0]
             factor_by = group.factor
-            wrapper = wrapper_of.get(id(kernel))
+            wrapper = _wrapper_of(entry.layer, group, wrappers)
             if wrapper is not None:
-                status = "error" if id(kernel) in acting else "no: inner nodes of the layer"
+                acts = _acts(wrapper, entry.layer, group)
+                status = "error" if acts else "no: inner nodes of the layer"
                 modulation = wrapper.modulation
             elif id(kernel) in rule_factors:
                 status, modulation = "error", model.modulation
@@ -81,7 +82,9 @@ def node_groups(model):
                     status = "no: not known to the optimizer, pass model="
                     if not any(_is_trainable(k) for k in group.kernels):
                         status = "no: frozen"
-                elif wrapper_of:
+                        if getattr(entry.layer, "lora_enabled", False):
+                            status = "no: frozen, only its LoRA adapters train"
+                elif wrappers:
                     status = "no: not wrapped"
                     if group.output_axis is None:
                         status = "no: nodes are not the channels of its output"
@@ -131,14 +134,33 @@ def _rule_factors(model):
     }
 
 
-def _wrappers(model):
-    """Maps kernels to the `ErrorModulation` around them, and tells whose nodes it acts on."""
-    wrapper_of, acting = {}, set()
-    for layer in graph.all_layers(model):
-        if isinstance(layer, ErrorModulation):
-            wrapper_of.update((id(weight), layer) for weight in layer.weights)
-            acting.update(id(kernel) for kernel in output_group(layer.layer).kernels)
-    return wrapper_of, acting
+def _wrapper_of(layer, group, wrappers):
+    """The `ErrorModulation` that a group of a layer is in, or `None`.
+
+    By the layer first: with LoRA or quantized, its kernel is another tensor at every access.
+    """
+    for wrapper in wrappers:
+        if any(inner is layer for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]):
+            return wrapper
+    within = graph.all_layers(layer)
+    for wrapper in wrappers:
+        if any(inner is wrapper for inner in within) and _holds(wrapper, group):
+            return wrapper
+    return None
+
+
+def _acts(wrapper, layer, group):
+    """Whether a wrapper acts on the nodes of a group in it."""
+    if any(inner is layer for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]):
+        return group.feeds_output
+    return True
+
+
+def _holds(wrapper, group):
+    """Whether the kernels of a group are in a wrapper within the layer that has the group."""
+    weights = {id(weight) for weight in wrapper.layer.weights}
+    kernels = {id(kernel) for kernel in output_group(wrapper.layer).kernels}
+    return any(id(k) in weights & kernels for k in group.kernels)
 
 
 def _is_trainable(kernel):

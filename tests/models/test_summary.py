@@ -176,3 +176,29 @@ def test_bad_arguments_are_refused():
         kg.summary(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(ValueError, match=r"optimizer\.build"):
         kg.summary(kg.Grapes("sgd"))
+
+
+def test_kernels_of_attention_are_told_apart():
+    i = keras.Input((5, 8))
+    attention = layers.MultiHeadAttention(2, 3, name="attention")(i, i)
+    model = keras.Model(i, layers.Dense(2, name="head")(attention))
+    lines = [line.split() for line in kg.summary(kg.propagate(model)).splitlines()[2:]]
+    kinds = ["query", "key", "value", "attention_output"]
+    assert [line[:2] for line in lines[:4]] == [["attention", f"{kind}/kernel"] for kind in kinds]
+
+
+def test_layers_with_lora_are_known_by_the_layer():
+    model = network(2)
+    for layer in model.layers[:2]:
+        layer.enable_lora(2)
+    table = rows(kg.summary(kg.propagate(model)))
+    assert [table[name][-2] for name in ("h0", "h1", "out")] == [
+        "error",
+        "error",
+        "no: output layer",
+    ]
+    history = kg.callbacks.ModulationHistory()
+    propagated = kg.propagate(model)
+    propagated.compile("sgd", "mse")
+    propagated.fit(np.zeros((4, 10)), np.zeros((4, 3)), verbose=0, callbacks=[history])
+    assert list(history.latest) == ["h0", "h1"]
