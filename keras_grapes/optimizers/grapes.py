@@ -178,6 +178,15 @@ class Grapes(keras.optimizers.Optimizer):
         """List of the variables that the optimizer was built with."""
         return list(self._trainable_variables) if self.built else []
 
+    @property
+    def output_guessed(self):
+        """Whether the order of the kernels alone tells which of them are not modulated."""
+        return self._grouping.output_guessed
+
+    def output_layers_of(self, model):
+        """Returns the `output_layers` that it was given with a model, `None` for another one."""
+        return self._grouping.output_layers if self._grouping.model is model else None
+
     def find_groups(self, model):
         """Returns the `groups` that the optimizer will have once built for `model`."""
         return self._find(model.trainable_variables)[0]

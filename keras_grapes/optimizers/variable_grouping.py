@@ -13,7 +13,9 @@ __all__ = []
 class NameGrouping:
     """Finds the groups among an optimizer's variables by their names."""
 
+    model = None
     layers = None
+    output_guessed = True
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user."""
@@ -22,7 +24,7 @@ class NameGrouping:
     def get_config(self, built_with):
         if built_with is None:
             return None
-        return {"by_name": True, **_describe(self.find(built_with)[0], built_with)}
+        return {"by_name": True, **_describe(self, self.find(built_with)[0], built_with)}
 
 
 class ModelGrouping:
@@ -53,6 +55,11 @@ class ModelGrouping:
     @property
     def layers(self):
         return graph.all_layers(self.model)
+
+    @property
+    def output_guessed(self):
+        entries = grouping.weight_layers(self.model, self.output_layers)
+        return any(entry.is_output and entry.output_guessed for entry in entries)
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user.
@@ -102,13 +109,13 @@ class ModelGrouping:
         weights = list(self.model.weights)
         hidden = _hidden_groups(grouping.weight_layers(self.model, self.output_layers))
         if built_with is None:
-            return _describe(hidden, weights)
+            return _describe(self, hidden, weights)
         own = {backend.variable_key(v) for v in weights}
         weights += [v for v in built_with if backend.variable_key(v) not in own]
         given = {backend.variable_key(v) for v in built_with}
         groups = [group for group in hidden if given & set(group.keys)]
         others = [group for group in hidden if not given & set(group.keys)]
-        return _describe(groups, weights, not_trained=others)
+        return _describe(self, groups, weights, not_trained=others)
 
 
 class StoredGrouping:
@@ -118,9 +125,11 @@ class StoredGrouping:
         config: Dict with `weights`, a list of the path, the shape and whether it was trained of
             each weight that was known, in their order; `groups`, with the `incoming_axes` and the
             places in `weights` of the `kernels` of each; `not_trained`, the places of hidden
-            kernels that the optimizer did not train; `by_name`, whether no model was known.
+            kernels that the optimizer did not train; `output_guessed`, whether the rest of the
+        kernels is left alone by a guess; `by_name`, whether no model was known.
     """
 
+    model = None
     layers = None
 
     def __init__(self, config):
@@ -131,6 +140,10 @@ class StoredGrouping:
                 "and compile it with a new optimizer: Grapes(..., model=model)."
             )
         self.config = config
+
+    @property
+    def output_guessed(self):
+        return self.config["output_guessed"]
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user.
@@ -233,7 +246,7 @@ def _entry(variable):
     return [grouping.path_of(variable), list(variable.shape), bool(variable.trainable)]
 
 
-def _describe(groups, weights, not_trained=()):
+def _describe(found_by, groups, weights, not_trained=()):
     """The groups as a `StoredGrouping` finds them again."""
     place_of = {backend.variable_key(weight): place for place, weight in enumerate(weights)}
     return {
@@ -246,6 +259,7 @@ def _describe(groups, weights, not_trained=()):
             for group in groups
         ],
         "not_trained": [place_of[key] for group in not_trained for key in group.keys],
+        "output_guessed": found_by.output_guessed,
     }
 
 

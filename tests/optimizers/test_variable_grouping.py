@@ -370,3 +370,16 @@ def test_an_optimizer_that_modulates_nothing_says_so(freeze, why):
         model.layers[0].trainable = False
     with pytest.warns(UserWarning, match=f"modulates nothing: .*{why}"):
         kg.Grapes("sgd", model=model).build(model.trainable_variables)
+
+
+@pytest.mark.parametrize("make, guessed", [(chain, False), (subclassed, True)])
+def test_a_guess_is_known_as_one_also_after_loading(make, guessed, tmp_path):
+    model = make()
+    train(model, kg.Grapes("sgd", model=model))
+    assert model.optimizer.output_guessed == guessed
+    assert saved(model, tmp_path).optimizer.output_guessed == guessed
+    assert kg.Grapes("sgd").output_guessed
+    said = kg.Grapes("sgd", model=model, output_layers=[layer_of(model, "b")])
+    assert not said.output_guessed
+    assert said.output_layers_of(model) == [layer_of(model, "b")]
+    assert said.output_layers_of(make()) is None
