@@ -7,7 +7,7 @@ import typing
 
 import keras
 
-from keras_grapes import graph, grouping
+from keras_grapes import backend, graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
@@ -54,27 +54,27 @@ def node_groups(model):
     updated_by = {}
     for optimizer in grapes:
         groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
-        updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
+        updated_by.update((key, optimizer) for group in groups for key in group.keys)
     rule_factors = _rule_factors(model)
     wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
 
     found = []
-    for entry in grouping.weight_layers(trained_model(model)):
+    for entry in weight_layers(model):
         for group in entry.groups:
-            kernel = group.kernels[0]
+            key = group.keys[0]
             factor_by = group.factor
             wrapper = _wrapper_of(entry.layer, group, wrappers)
             if wrapper is not None:
                 acts = _acts(wrapper, entry.layer, group)
                 status = "error" if acts else "no: inner nodes of the layer"
                 modulation = wrapper.modulation
-            elif id(kernel) in rule_factors:
+            elif key in rule_factors:
                 status, modulation = "error", model.modulation
-                factor_by = rule_factors[id(kernel)]
+                factor_by = rule_factors[key]
             else:
-                optimizer = updated_by.get(id(kernel), grapes[0] if grapes else None)
+                optimizer = updated_by.get(key, grapes[0] if grapes else None)
                 modulation = optimizer.modulation if optimizer else Modulation()
-                if id(kernel) in updated_by:
+                if key in updated_by:
                     status = "update"
                 elif entry.is_output_group(group):
                     status = "no: output layer" + (", guessed" if entry.output_guessed else "")
@@ -92,6 +92,17 @@ def node_groups(model):
                     status = "no"
             found.append(NodeGroup(entry, group, modulation, status, factor_by))
     return found
+
+
+def weight_layers(model):
+    """Lists the `keras_grapes.grouping.WeightLayer`s of the model that is trained.
+
+    The output layers are those that were said to the optimizer that it is compiled with, if any.
+    """
+    trained = trained_model(model)
+    said = [optimizer.output_layers_of(trained) for optimizer in find_grapes(model)]
+    said = [output_layers for output_layers in said if output_layers is not None]
+    return grouping.weight_layers(trained, said[0] if said else None)
 
 
 def names(groups):
@@ -129,7 +140,7 @@ def _rule_factors(model):
     if not isinstance(model, FeedbackModel) or model.modulation is None:
         return {}
     return {
-        id(layer.kernel): functools.partial(model.factor, place)
+        backend.variable_key(layer.kernel): functools.partial(model.factor, place)
         for place, layer in enumerate(model.hidden_layers)
     }
 
@@ -158,9 +169,7 @@ def _acts(wrapper, layer, group):
 
 def _holds(wrapper, group):
     """Whether the kernels of a group are in a wrapper within the layer that has the group."""
-    weights = {id(weight) for weight in wrapper.layer.weights}
-    kernels = {id(kernel) for kernel in output_group(wrapper.layer).kernels}
-    return any(id(k) in weights & kernels for k in group.kernels)
+    return bool(set(output_group(wrapper.layer).keys) & set(group.keys))
 
 
 def _is_trainable(kernel):
