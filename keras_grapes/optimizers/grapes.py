@@ -126,8 +126,10 @@ class Grapes(keras.optimizers.Optimizer):
                 f"output_layers={output_layers!r} and model=None. Pass the model too: "
                 "Grapes(..., model=model, output_layers=[...])."
             )
-        is_named = model is None
-        variable_grouping = NameGrouping() if is_named else ModelGrouping(model, output_layers)
+        if model is None:
+            variable_grouping = NameGrouping()
+        else:
+            variable_grouping = ModelGrouping(model, output_layers)
         super().__init__(learning_rate=0.0, name=name)
         self.modulation = modulation
         self._grouping = variable_grouping
@@ -242,6 +244,7 @@ class Grapes(keras.optimizers.Optimizer):
     def _watched_kernel(self, grads, variables):
         """The first modulated kernel that has a gradient."""
         variables = self._trainable_variables if variables is None else variables
+        self._check_variables_are_known(variables)
         for gradient, variable in zip(grads, variables):
             position = self.inner_optimizer._get_variable_index(variable)
             overwritten = getattr(variable, "overwrite_with_gradient", False)

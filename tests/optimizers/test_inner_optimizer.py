@@ -189,3 +189,12 @@ def test_an_optimizer_of_its_own_over_two_devices(two_devices):
         results.append(model.get_weights())
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_unknown_variables_are_refused_as_by_keras():
+    variables = network().weights
+    grapes = kg.Grapes(TripledInApply(0.01))
+    grapes.build(variables)
+    other = keras.Variable(KERNEL, name="kernel")
+    with pytest.raises(ValueError, match="Unknown variable"):
+        grapes.apply([ops.ones((2, 2))], [other])
