@@ -8,7 +8,7 @@ import inspect
 import keras
 from keras import layers, ops
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import graph, grouping
 from keras_grapes.modulation import Modulation
 
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, layers.StackedRNNCells)
@@ -381,8 +381,7 @@ def _check_modulated_once(layer):
         # Its output may have nodes of its own; they are known once it is built.
         groups = grouping.nested_groups(layer) if layer.built else []
         modulated = grouping.error_modulated(within)
-        kernels = [k for group in groups if group.feeds_output for k in group.kernels]
-        if not any(backend.variable_key(kernel) in modulated for kernel in kernels):
+        if not any(modulated & set(group.keys) for group in groups if group.feeds_output):
             return
     raise ValueError(
         _refusal(

@@ -7,7 +7,7 @@ import typing
 
 import keras
 
-from keras_grapes import graph, grouping
+from keras_grapes import backend, graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
@@ -54,7 +54,7 @@ def node_groups(model):
     updated_by = {}
     for optimizer in grapes:
         groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
-        updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
+        updated_by.update((key, optimizer) for group in groups for key in group.keys)
     rule_factors = _rule_factors(model)
     wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
     # By the layer: with LoRA or quantized, its kernel is another tensor at every access.
@@ -65,9 +65,9 @@ def node_groups(model):
     }
 
     found = []
-    for entry in grouping.weight_layers(trained_model(model)):
+    for entry in weight_layers(model):
         for group in entry.groups:
-            kernel = group.kernels[0]
+            key = group.keys[0]
             factor_by = group.factor
             wrapper = wrapper_of.get(id(entry.layer))
             acts = wrapper is None or group.feeds_output
@@ -75,13 +75,13 @@ def node_groups(model):
             if wrapper is not None:
                 status = "error" if acts else "no: inner nodes of the layer"
                 modulation = wrapper.modulation
-            elif id(kernel) in rule_factors:
+            elif key in rule_factors:
                 status, modulation = "error", model.modulation
-                factor_by = rule_factors[id(kernel)]
+                factor_by = rule_factors[key]
             else:
-                optimizer = updated_by.get(id(kernel), grapes[0] if grapes else None)
+                optimizer = updated_by.get(key, grapes[0] if grapes else None)
                 modulation = optimizer.modulation if optimizer else Modulation()
-                if id(kernel) in updated_by:
+                if key in updated_by:
                     status = "update"
                 elif entry.is_output_group(group):
                     status = "no: output layer" + (", guessed" if entry.output_guessed else "")
@@ -99,6 +99,17 @@ def node_groups(model):
                     status = "no"
             found.append(NodeGroup(entry, group, modulation, status, factor_by))
     return found
+
+
+def weight_layers(model):
+    """Lists the `keras_grapes.grouping.WeightLayer`s of the model that is trained.
+
+    The output layers are those that were said to the optimizer that it is compiled with, if any.
+    """
+    trained = trained_model(model)
+    said = [optimizer.output_layers_of(trained) for optimizer in find_grapes(model)]
+    said = [output_layers for output_layers in said if output_layers is not None]
+    return grouping.weight_layers(trained, said[0] if said else None)
 
 
 def names(groups):
@@ -136,7 +147,7 @@ def _rule_factors(model):
     if not isinstance(model, FeedbackModel) or model.modulation is None:
         return {}
     return {
-        id(layer.kernel): functools.partial(model.factor, place)
+        backend.variable_key(layer.kernel): functools.partial(model.factor, place)
         for place, layer in enumerate(model.hidden_layers)
     }
 
@@ -145,10 +156,8 @@ def _wrapper_within(layer, group, wrappers):
     """The `ErrorModulation` in a layer that acts on a group of it, or `None`."""
     within = {id(inner) for inner in graph.all_layers(layer)}
     for wrapper in wrappers:
-        if id(wrapper) in within:
-            kernels = {id(kernel) for kernel in output_group(wrapper.layer).kernels}
-            if any(id(kernel) in kernels for kernel in group.kernels):
-                return wrapper
+        if id(wrapper) in within and set(output_group(wrapper.layer).keys) & set(group.keys):
+            return wrapper
     return None
 
 

@@ -4,13 +4,13 @@ import warnings
 
 import keras
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
 from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
 
 
-def propagate(model, modulation=None, select=None):
+def propagate(model, modulation=None, select=None, *, output_layers=None):
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
@@ -35,13 +35,17 @@ def propagate(model, modulation=None, select=None):
         modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
         select: Callable that takes a hidden layer of `model` and returns whether to wrap it.
             Defaults to `None`, all of them.
+        output_layers: List of layers of `model`, or of their names or paths, that compute its
+            outputs and are not wrapped; an empty one where `model` is a part, such as an encoder,
+            whose outputs are hidden nodes of the whole. Defaults to `None`, to find them.
 
     Returns:
         A new `keras.Model`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If `model` is not built; if it is a subclassed model, or a Functional one with
+        ValueError: If `model` is not built; if `output_layers` are not layers of it; if it is a
+            subclassed model, or a Functional one with
             a `call` of its own, whose layers nobody can replace: wrap them where you create them,
             `self.hidden = ErrorModulation(keras.layers.Dense(256, activation="relu"))`; if it is of
             a class that Keras cannot make from a graph, as the models of KerasHub: pass
@@ -69,7 +73,7 @@ def propagate(model, modulation=None, select=None):
             f"select={select!r}"
         )
     modulation = Modulation.get(modulation)
-    chosen, refused = _choose(model, select)
+    chosen, refused = _choose(model, select, output_layers)
     if refused:
         warnings.warn(
             "`propagate` leaves these hidden layers as they are:\n" + "\n".join(refused),
@@ -121,9 +125,9 @@ def strip(model):
     return copying.copy_model(model, strip=True)
 
 
-def _choose(model, select):
+def _choose(model, select, output_layers):
     """Ids of the layers to wrap, and a line for each hidden layer that cannot be."""
-    entries = grouping.weight_layers(model)
+    entries = grouping.weight_layers(model, output_layers)
     output = {id(w) for entry in entries if entry.is_output for w in entry.layer.weights}
     parts = copying.parts(model)
     ids = {id(part) for part in parts}
@@ -139,13 +143,13 @@ def _choose(model, select):
         held = [inner for inner in graph.all_layers(layer) if id(inner) in ids]
         held = {id(weight) for inner in held for weight in inner.weights}
         groups = grouping.nested_groups(layer)
-        groups = [g for g in groups if not any(id(kernel) in held for kernel in g.kernels)]
+        groups = [g for g in groups if not any(id(v) in held for v in g.variables)]
         unknown = not groups and grouping.has_unknown_weights(layer)
         is_output = any(id(w) in output for w in layer.weights)
         if is_output or isinstance(layer, ErrorModulation) or not (groups or unknown):
             continue
         modulated = grouping.error_modulated(graph.all_layers(layer))
-        rest = [g for g in groups if not _are_among(modulated, g.kernels)]
+        rest = [g for g in groups if not set(g.keys) <= modulated]
         if modulated and not rest:
             continue
         if select is not None and not select(layer):
@@ -171,10 +175,6 @@ def _choose(model, select):
         except ValueError as error:
             refused.append(f"- {error}")
     return chosen, refused
-
-
-def _are_among(keys, kernels):
-    return all(backend.variable_key(kernel) in keys for kernel in kernels)
 
 
 def _unopened(model):

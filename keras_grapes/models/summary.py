@@ -77,7 +77,7 @@ def _model_rows(model):
         groups_of[id(nodes.entry.layer)].append(nodes)
 
     rows = []
-    for entry in grouping.weight_layers(factors.trained_model(model)):
+    for entry in factors.weight_layers(model):
         gain = gains.get(id(entry.layer), gains.get(None))
         for nodes in groups_of[id(entry.layer)]:
             guess = " (nodes guessed: last axis)" if nodes.group.guessed else ""
@@ -110,7 +110,7 @@ def _optimizer_rows(optimizer):
         if backend.variable_key(variable) in elsewhere:
             status = "no: in an ErrorModulation"
         elif grouping.is_kernel_name(variable):
-            status = "no: output layer"
+            status = "no: output layer" + ", guessed" * optimizer.output_guessed
         rows.append((layer, name, "", "", "", "", status, "1.00"))
     return rows
 

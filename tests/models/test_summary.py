@@ -202,3 +202,48 @@ def test_layers_with_lora_are_known_by_the_layer():
     propagated.compile("sgd", "mse")
     propagated.fit(np.zeros((4, 10)), np.zeros((4, 3)), verbose=0, callbacks=[history])
     assert list(history.latest) == ["h0", "h1"]
+
+
+class ActorCritic(keras.Model):
+    def __init__(self):
+        super().__init__()
+        for name in ("body", "actor", "critic"):
+            setattr(self, name, keras.layers.Dense(3, name=name))
+
+    def call(self, x):
+        x = self.body(x)
+        return self.actor(x), self.critic(x)
+
+
+@pytest.mark.parametrize(
+    "output_layers, expected",
+    [
+        (None, ["update", "update", "no: output layer, guessed"]),
+        (["actor", "critic"], ["update", "no: output layer", "no: output layer"]),
+    ],
+)
+def test_output_layers_that_were_said_to_the_optimizer(output_layers, expected):
+    model = ActorCritic()
+    model(np.zeros((1, 3)))
+    model.compile(kg.Grapes("sgd", model=model, output_layers=output_layers), "mse")
+    lines = kg.summary(model).splitlines()[2:]
+    for line, status in zip(lines, expected, strict=True):
+        assert f" {status}  " in line
+
+
+def test_without_a_model_the_output_layer_is_a_guess():
+    dense = [keras.layers.Dense(3), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((3,)), *dense])
+    grapes = kg.Grapes("sgd")
+    grapes.build(model.trainable_variables)
+    assert "no: output layer, guessed" in kg.summary(grapes)
+
+
+@pytest.mark.parametrize("change", ["int8", "lora"])
+def test_layers_whose_kernel_is_computed(change):
+    dense = [keras.layers.Dense(3, name="h"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((3,)), *dense])
+    layer = model.layers[0]
+    layer.enable_lora(1) if change == "lora" else layer.quantize(change)
+    line = kg.summary(kg.propagate(model)).splitlines()[2]
+    assert line.split()[0] == "h" and " error " in line
