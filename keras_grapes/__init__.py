@@ -12,14 +12,21 @@ from keras_grapes import (
 )
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import (
+    ALIF,
+    LIF,
     SNU,
     SSNU,
     ConvSNU2D,
     ErrorModulation,
+    LeakyIntegrator,
+    Neuron,
     RateCoding,
     SNUCell,
+    Spiking,
+    SpikingCell,
     SSNUCell,
     Surrogate,
+    Synaptic,
     rate_code,
 )
 from keras_grapes.models import propagate, strip, summary
@@ -34,19 +41,26 @@ from keras_grapes.training import (
 from keras_grapes.version import __version__
 
 __all__ = [
+    "ALIF",
     "ConvSNU2D",
     "DirectFeedbackAlignment",
     "ErrorModulation",
     "FeedbackAlignment",
     "Grapes",
     "IndirectFeedbackAlignment",
+    "LIF",
+    "LeakyIntegrator",
     "Modulation",
+    "Neuron",
     "RateCoding",
     "SNU",
     "SNUCell",
     "SSNU",
     "SSNUCell",
+    "Spiking",
+    "SpikingCell",
     "Surrogate",
+    "Synaptic",
     "__version__",
     "analysis",
     "callbacks",

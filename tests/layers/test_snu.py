@@ -694,7 +694,7 @@ def test_no_time_steps():
 def test_stateful_batches_have_one_size():
     layer = kg.SNU(2, stateful=True)
     layer(np.ones((4, 5, 3)))
-    with pytest.raises(ValueError, match="must have 4 samples.*batch of 3"):
+    with pytest.raises(ValueError, match=r"must have 4 samples.*batch of 3"):
         layer(np.ones((3, 5, 3)))
 
 
