@@ -19,7 +19,17 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
 
     Raises:
         TypeError: If `neuron` is no `keras_grapes.Neuron`.
-        ValueError: If an argument is not one of the values above.
+        ValueError: If an argument is not one of the values above, or a unit of the neuron depends
+            on another.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> cells = [kg.SNUCell(16), kg.SpikingCell(kg.LeakyIntegrator())]
+    >>> cells[1].build((2, 16))
+    >>> keras.layers.RNN(cells)(keras.ops.ones((2, 20, 8))).shape
+    TensorShape([2, 16])
     """
 
     def __init__(self, neuron, lateral_inhibition=0.0, **kwargs):
