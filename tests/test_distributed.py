@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests import distributed_training
 from tests.distributed_training import KINDS, train
+from tests.patience import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -55,7 +56,7 @@ def two_workers(tmp_path):
                 )
             )
         for worker in workers:
-            _, errors = worker.communicate(timeout=120)
+            _, errors = worker.communicate(timeout=PATIENCE)
             assert worker.returncode == 0, errors
     finally:
         for worker in workers:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from examples import command_line, distributed_mnist
+from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
     pytest.importorskip(module)
@@ -72,7 +73,7 @@ def test_failure_of_a_worker_is_told_while_the_others_wait():
 @pytest.mark.slow
 def test_two_workers_learn_the_digits(tmp_path):
     done = start(tmp_path)
-    out, err = done.communicate(timeout=300)
+    out, err = done.communicate(timeout=PATIENCE)
     assert (done.returncode, err) == (0, "")
     # One of the workers reports.
     assert out.count("Epoch 10/10") == 1
@@ -96,7 +97,7 @@ def test_no_worker_is_left(fault, tmp_path):
         process.send_signal(
             {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}[fault]
         )
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (
         process.returncode
         == {

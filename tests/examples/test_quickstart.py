@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 
 from examples import command_line, data, quickstart
+from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
     pytest.importorskip(module)
 
 SCRIPT = pathlib.Path(quickstart.__file__)
-CODES = ["plain", "kg.Grapes(optimizer, model=model)", "kg.propagate(model)"]
+CODES = [
+    "plain",
+    "kg.Grapes(optimizer, model=model)",
+    "kg.propagate(model)",
+    'kg.propagate(model, kg.Modulation(granularity="layer"))',
+]
 
 
 def start(*arguments, **keywords):
@@ -32,7 +38,7 @@ def start(*arguments, **keywords):
 
 def run(*arguments, **keywords):
     process = start(*arguments, **keywords)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     return types.SimpleNamespace(out=out, err=err, status=process.returncode)
 
 
@@ -66,8 +72,8 @@ def test_one_epoch_on_digits_prints_the_table_and_saves_the_picture(tmp_path):
     assert done.status == 0, done.err
     assert done.err == ""
     # On a slow machine Keras draws the last step of a bar twice.
-    assert done.out.count("23/23") >= 3
-    rows = re.findall(r"^(\S.*?) +(\d+\.\d\d) % +(\d+\.\d\d)$", done.out, re.MULTILINE)
+    assert done.out.count("23/23") >= 4
+    rows = re.findall(r"^(\S.*?) +(\d+\.\d\d) %$", done.out, re.MULTILINE)
     assert [row[0] for row in rows] == CODES
     # One epoch of 23 steps lifts every variant well above one in ten.
     assert all(20 < float(row[1]) <= 100 for row in rows)
@@ -94,7 +100,7 @@ def test_variants_start_from_the_same_weights(tiny):
 
 
 def test_variants_see_the_data_in_the_same_order(tiny):
-    plain, local, propagating = quickstart.variants()
+    plain, local, propagating, control = quickstart.variants()
 
     def without_modulation(variant):
         """The same path through the code, with factors of one."""
@@ -104,20 +110,24 @@ def test_variants_see_the_data_in_the_same_order(tiny):
         prepare = {
             local.code: lambda m, o: (m, kg.Grapes(o, model=m, modulation=one)),
             propagating.code: lambda m, o: (kg.propagate(m, modulation=one), o),
+            control.code: lambda m, o: (
+                kg.propagate(m, kg.Modulation(bounds=(1.0, 1.0), granularity="layer")),
+                o,
+            ),
         }[variant.code]
         return quickstart.Variant(variant.code, variant.sentence, prepare)
 
     expected = quickstart.train(plain, tiny, tiny_options())
-    for variant in (local, propagating):
+    for variant in (local, propagating, control):
         result = quickstart.train(without_modulation(variant), tiny, tiny_options())
         np.testing.assert_allclose(result.training_loss, expected.training_loss, rtol=1e-5)
 
 
-def test_the_three_variants_differ_and_a_seed_repeats_them(tiny):
+def test_the_four_variants_differ_and_a_seed_repeats_them(tiny):
     first = [quickstart.train(v, tiny, tiny_options()).training_loss for v in quickstart.variants()]
     again = [quickstart.train(v, tiny, tiny_options()).training_loss for v in quickstart.variants()]
     np.testing.assert_array_equal(first, again)
-    assert len({tuple(losses) for losses in first}) == 3
+    assert len({tuple(losses) for losses in first}) == 4
     other_seed = quickstart.train(quickstart.variants()[0], tiny, tiny_options(seed=4))
     assert other_seed.training_loss != first[0]
 
@@ -140,21 +150,25 @@ def test_every_listed_optimizer_trains(name, tiny):
         assert np.isfinite(quickstart.train(variant, tiny, options).training_loss[0])
 
 
-def test_epoch_seconds_leave_the_first_epoch_out():
-    def seconds(*values):
-        return quickstart.Result(None, None, None, None, list(values)).epoch_seconds
-
-    assert seconds(9.0, 1.0, 2.0, 4.0) == 2.0
-    assert seconds(9.0) == 9.0
-
-
 def test_table_says_which_variant_diverged():
-    plain, local, _ = quickstart.variants()
-    good = quickstart.Result(plain, None, [0.5, 0.9312], [1.0, 0.1], [9.0, 1.25])
-    bad = quickstart.Result(local, None, [0.1, 0.1], [5.0, float("nan")], [9.0, 1.25])
+    plain, local, *_ = quickstart.variants()
+    good = quickstart.Result(plain, None, [0.5, 0.9312], [1.0, 0.1])
+    bad = quickstart.Result(local, None, [0.1, 0.1], [5.0, float("nan")])
     lines = quickstart.table([good, bad]).splitlines()
-    assert lines[1].split() == ["plain", "93.12", "%", "1.25"]
+    assert lines[1].split() == ["plain", "93.12", "%"]
     assert "diverged" in lines[2] and "--learning-rate" in lines[2]
+
+
+def test_conclusion_fits_the_optimizer_and_the_runs():
+    def result(accuracy, loss=0.1):
+        return quickstart.Result(None, None, [accuracy], [loss])
+
+    text = quickstart.conclusion(result(0.9525), result(0.95), "sgd")
+    assert "+0.25 points" in text and "twice the learning rate" in text and "cancels" not in text
+    text = quickstart.conclusion(result(0.94), result(0.95), "adam")
+    assert "-1.00 points" in text and "cancels" in text and "twice" not in text
+    diverged = quickstart.conclusion(result(0.1, float("nan")), result(0.95), "sgd")
+    assert "points" not in diverged
 
 
 @pytest.mark.parametrize(
@@ -259,7 +273,7 @@ def test_interrupt_ends_with_one_line(tmp_path):
         if "Epoch 2/" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err == "Interrupted.\n"
 

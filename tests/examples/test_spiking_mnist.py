@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from examples import command_line, spiking_mnist
+from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
     pytest.importorskip(module)
@@ -60,7 +61,7 @@ def test_digits_train_well_above_chance(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

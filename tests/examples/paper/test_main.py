@@ -18,6 +18,7 @@ from examples.paper.records import Records
 from examples.paper.settings import ARMS, design, of_scale, vary
 from examples.paper.studies import STUDIES, controls
 from examples.paper.study import Study
+from tests.patience import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[3]
 COMMAND = ("-m", "examples.paper")
@@ -193,7 +194,7 @@ def test_interrupted_it_ends_with_one_line_and_keeps_what_is_recorded(tmp_path):
     try:
         wait_for_records(process, tmp_path, 2)
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)[0].decode()
+        output = process.communicate(timeout=PATIENCE)[0].decode()
     finally:
         process.kill()
     assert process.returncode == 130
