@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_grapes import graph
 from keras_grapes.callbacks.observation import unchanged
-from keras_grapes.layers.snu import SNUCell
+from keras_grapes.layers.neuron_layer import NeuronCell
 
 
 class FiringRate(keras.callbacks.Callback):
@@ -165,7 +165,7 @@ class _Probe(keras.Model):
 
 def _fires(layer):
     """Whether it is a cell whose outputs are spikes, or their rates."""
-    return isinstance(layer, SNUCell) and layer.fires
+    return isinstance(layer, NeuronCell) and layer.fires
 
 
 class _Call:

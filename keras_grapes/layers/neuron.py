@@ -5,11 +5,15 @@ time, and the units in the last one.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
+import keras
+import numpy as np
 from keras import ops
 
 from keras_grapes import backend
+from keras_grapes.layers.surrogate import values_alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +57,48 @@ class Linearization:
 
 
 class Neuron:
-    """A neuron: its state, one step of time, and what it puts out.
+    """A spiking neuron as a value: its state, one step of time, and what it puts out.
 
-    A unit sees its own state alone, so that `step` and `emit` go element by element.
+    `keras_grapes.Spiking` makes a layer of it. A neuron of your own is a frozen dataclass with the
+    methods `step` and `emit`, written with `keras.ops` and `keras_grapes.layers.spike`. Their
+    derivatives are found for all time steps at once, so that it is as fast as the units of the
+    package.
+
+    A unit must see its own states alone: `step` and `emit` go element by element, over any shape.
+
+    Attributes:
+        states: Tuple of strings, the names of the states, which are 0 at first. Defaults to
+            `("potential",)`.
+        fires: Bool, whether the outputs are spikes or their rates. Defaults to `True`.
+
+    Args:
+        **fields: The fields of the dataclass, its configuration.
+
+    Example:
+
+    >>> import dataclasses
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> @keras.saving.register_keras_serializable()
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Quadratic(kg.Neuron):
+    ...     decay: float = 0.9
+    ...
+    ...     def step(self, current, output, state, parameters):
+    ...         (v,) = state
+    ...         return (self.decay * v * (1 + 0.1 * v) * (1 - output) + current,)
+    ...
+    ...     def emit(self, state, parameters):
+    ...         (v,) = state
+    ...         return kg.layers.spike(v - 1.0)
+    >>> layer = kg.Spiking(Quadratic(decay=0.8))
+    >>> layer(keras.ops.ones((2, 20, 8))).shape
+    TensorShape([2, 20, 8])
     """
 
-    # Names of the states.
     states = ("potential",)
+    fires = True
+    goes_unit_by_unit = True
 
     def step(self, current, output, state, parameters):
         """Returns the new state, a tuple.
@@ -68,7 +107,8 @@ class Neuron:
             current: Tensor, the input current, feedback included.
             output: Tensor, the output before.
             state: Tuple of tensors, the state before.
-            parameters: Tuple of numbers and tensors that broadcast over `current`.
+            parameters: Tuple of numbers and tensors that broadcast over `current`; empty in
+                `keras_grapes.Spiking`.
         """
         raise NotImplementedError
 
@@ -79,6 +119,52 @@ class Neuron:
     def linearize(self, moment, parameters):
         """Returns the `Linearization` of a step, by differentiating `step` and `emit`."""
         return derived_linearization(self, moment, parameters)
+
+    def get_config(self):
+        return {
+            field.name: keras.saving.serialize_keras_object(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(
+            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        )
+
+
+def check_unit_by_unit(neuron):
+    """Raises a `ValueError` if the step of a neuron lets its units see each other.
+
+    It moves one unit of some random states far up or down, and looks whether others follow.
+    """
+    count = len(neuron.states)
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-2, 2, (count + 2, 16, 3)).astype("float32")
+
+    def others(values):
+        current, output, *state = (ops.convert_to_tensor(value) for value in values)
+        new = neuron.step(current, output, tuple(state), ())
+        if not isinstance(new, tuple) or len(new) != count:
+            raise ValueError(
+                f"`step` of a neuron must return a tuple of its {count} states, {neuron.states}. "
+                f"Received from {type(neuron).__name__}: {new}"
+            )
+        results = (*new, neuron.emit(new, ()))
+        return [np.broadcast_to(ops.convert_to_numpy(r), (16, 3))[:, 1:] for r in results]
+
+    # Also where a layer is made while a graph is.
+    with backend.eagerly(), values_alone():
+        before = others(values)
+        for moved, shift in itertools.product(range(count + 2), (-5, 5)):
+            changed = values.copy()
+            changed[moved, :, 0] += shift
+            if not all(np.array_equal(b, a) for b, a in zip(before, others(changed))):
+                raise ValueError(
+                    "A unit of a neuron must see its own states alone. Received: "
+                    f"{type(neuron).__name__}, in which one unit depends on another. Connect "
+                    "units by `lateral_inhibition`, or by the `recurrent` kernel of an `SNU`."
+                )
 
 
 def derived_linearization(neuron, moment, parameters):

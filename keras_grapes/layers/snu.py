@@ -9,15 +9,15 @@ import keras
 from keras import activations, ops
 
 from keras_grapes.grouping import Group, register_grouping
-from keras_grapes.layers.snu_dynamics import DERIVATIVES, RESETS, SNUNeuron
+from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
+from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
-from keras_grapes.layers.trajectory import integrate
 
 _TRAINABLE_DECAYS = (None, "scalar", "unit")
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
-class SNUCell(keras.layers.SimpleRNNCell):
+class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
     """Cell of a spiking neural unit: one time step of `keras_grapes.SNU`.
 
     A unit integrates its input into a potential that decays, spikes when the potential exceeds its
@@ -69,6 +69,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
         dropout: Float from 0 to 1, the share of the inputs to drop, the same ones at all time
             steps. Defaults to 0.
         seed: Int, the seed of `dropout`. Defaults to `None`.
+        detach_reset: Bool, whether errors pass the reset by, as if what it takes away were a
+            constant. Defaults to `False`.
 
     Call arguments:
         sequence: Tensor `(batch, features)`, the input of one time step.
@@ -93,6 +95,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
     TensorShape([2, 20, 3])
     """
 
+    # A `SimpleRNNCell`, since for cells of its own alone does Keras prepare dropout.
+
     def __init__(
         self,
         units,
@@ -115,11 +119,13 @@ class SNUCell(keras.layers.SimpleRNNCell):
         bias_constraint=None,
         dropout=0.0,
         seed=None,
+        detach_reset=False,
         **kwargs,
     ):
         _check_units(units)
         _check_decay(decay, trainable_decay)
-        for name, value in (("recurrent", recurrent), ("use_bias", use_bias)):
+        flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
+        for name, value in flags.items():
             if not isinstance(value, bool):
                 raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
         if not isinstance(reset, str) or reset not in RESETS:
@@ -152,6 +158,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
         self.trainable_decay = trainable_decay
         self.recurrent = recurrent
         self.reset = reset
+        self.detach_reset = detach_reset
         self.surrogate = get_surrogate(surrogate)
         self.input_activation = activations.get(input_activation)
         self.is_spiking = activation == "step"
@@ -172,7 +179,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
         return SNUNeuron(
             input_activation=self.input_activation,
             activation=activation,
-            reset=RESETS[self.reset],
+            reset=(DETACHED_RESETS if self.detach_reset else RESETS)[self.reset],
             input_slope=DERIVATIVES.get(self.input_activation),
             slope=slope,
         )
@@ -229,17 +236,6 @@ class SNUCell(keras.layers.SimpleRNNCell):
             activations.hard_sigmoid,
         )
 
-    @property
-    def compute_dtype(self):
-        # That of the states and of all that happens to them. In half precision a slow leak would be
-        # none, and a small current would not add to a large potential.
-        return keras.backend.result_type(super().compute_dtype, "float32")
-
-    @property
-    def kernel_dtype(self):
-        """The precision of the input current, that of the policy."""
-        return super().compute_dtype
-
     def parameters(self):
         """Returns decay and bias, numbers where they are constant, else tensors."""
         decay = self.decay
@@ -247,9 +243,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
             decay = ops.sigmoid(self._tensor(self.decay_logit))
         return decay, 0.0 if self.bias is None else self._tensor(self.bias)
 
-    def _tensor(self, variable):
-        # A copy: what goes through a custom gradient must not be the variable itself.
-        return ops.copy(ops.convert_to_tensor(variable, dtype=self.compute_dtype))
+    def feedback_kernel(self):
+        return None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)
 
     def project(self, inputs):
         """Input current of the units: `inputs` over any leading axes, times the kernel."""
@@ -259,38 +254,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
     def call(self, sequence, states, training=False):
         if training and self.dropout > 0:
             sequence = sequence * self.get_dropout_mask(sequence)
-        output, *state = (ops.cast(state, self.compute_dtype) for state in states)
-        current = ops.cast(self.project(sequence), self.compute_dtype)
-        if self.recurrent_kernel is not None:
-            current = current + ops.matmul(output, self._tensor(self.recurrent_kernel))
-        parameters = self.parameters()
-        state = self.neuron.step(current, output, tuple(state), parameters)
-        output = self.neuron.emit(state, parameters)
-        # A stack of cells may keep the states in half precision.
-        new = [ops.cast(after, before.dtype) for after, before in zip((output, *state), states)]
-        return output, new
-
-    def integrate(self, current, states, mask=None):
-        """Runs the units over all time steps of an input current.
-
-        Args:
-            current: Tensor `(time, batch, ..., units)`, as `project` returns it.
-            states: List of the states before the first step, the output first.
-            mask: Bool tensor `(time, batch)`, `False` for steps to skip. Defaults to `None`.
-
-        Returns:
-            Tuple of the outputs `(time, batch, ..., units)` and a list of the last states. A
-            skipped step has the output of the step before it.
-        """
-        current = ops.cast(current, self.compute_dtype)
-        output, *state = (ops.cast(state, self.compute_dtype) for state in states)
-        if mask is not None:
-            mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(current.shape) - 2)))
-        kernel = None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)
-        outputs, state = integrate(
-            self.neuron, current, output, tuple(state), self.parameters(), kernel, mask
-        )
-        return outputs, [outputs[-1], *state]
+        return self.advance(sequence, states)
 
     def get_initial_state(self, batch_size=None):
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
@@ -306,6 +270,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
             trainable_decay=self.trainable_decay,
             recurrent=self.recurrent,
             reset=self.reset,
+            detach_reset=self.detach_reset,
             surrogate=keras.saving.serialize_keras_object(self.surrogate),
         )
         return config
@@ -356,7 +321,7 @@ def with_arguments_of_cell(layer_class):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 @with_arguments_of_cell
-class SNU(keras.layers.RNN):
+class SNU(NeuronLayer):
     """Layer of spiking neural units over a sequence.
 
     `SNU(units)` computes what `keras.layers.RNN(SNUCell(units))` computes, and faster: the inputs
@@ -385,7 +350,8 @@ class SNU(keras.layers.RNN):
             the step before. Defaults to `False`.
         **kwargs: Further arguments of `keras_grapes.SNUCell` (`activation`, `input_activation`,
             `recurrent`, `reset`, `use_bias`, `surrogate`, `trainable_decay`, initializers,
-            regularizers, constraints, `dropout`, `seed`) and of `keras.layers.Layer`.
+            regularizers, constraints, `dropout`, `seed`, `detach_reset`) and of
+            `keras.layers.Layer`.
 
     Call arguments:
         sequences: Tensor `(batch, time, features)`.
@@ -454,79 +420,6 @@ class SNU(keras.layers.RNN):
     def activation(self):
         return "step" if self.cell.is_spiking else self.cell.activation
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        # As in `keras.layers.RNN`, but for the states, which keep their precision.
-        cell = self.cell
-        if sequences.shape[1] == 0:
-            raise ValueError(
-                f"Layer '{self.name}' needs one time step at least. Received: sequences of shape "
-                f"{tuple(sequences.shape)}"
-            )
-        if self.unroll and sequences.shape[1] is None:
-            raise ValueError(
-                f"Layer '{self.name}' can only be unrolled over a known number of time steps. "
-                f"Received: sequences of shape {tuple(sequences.shape)}. Name the number in "
-                "`keras.Input`, or use unroll=False."
-            )
-        states = initial_state
-        if states is None:
-            states = self.states
-        if states is None:
-            states = self.get_initial_state(batch_size=ops.shape(sequences)[0])
-        self._check_batch(sequences)
-        states = [ops.convert_to_tensor(state, dtype=cell.compute_dtype) for state in states]
-        last, outputs, states = self.inner_loop(
-            sequences=sequences, initial_state=states, mask=mask, training=training
-        )
-        cell.reset_dropout_mask()
-        if self.stateful:
-            for variable, state in zip(self.states, states, strict=True):
-                variable.assign(state)
-        output = ops.cast(outputs if self.return_sequences else last, self.compute_dtype)
-        return (output, *states) if self.return_state else output
-
-    def _check_batch(self, sequences):
-        if not self.stateful:
-            return
-        expected, batch = self.states[0].shape[0], sequences.shape[0]
-        if batch is not None and batch != expected:
-            raise ValueError(
-                f"Layer '{self.name}' keeps its states from batch to batch, so every batch must "
-                f"have {expected} samples. Received: a batch of {batch}"
-            )
-
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        cell = self.cell
-        if training and cell.dropout > 0:
-            # One mask for all time steps.
-            dropout_mask = cell.get_dropout_mask(sequences[:, 0])
-        if self.unroll or not cell.neuron.has_known_derivatives:
-            return super().inner_loop(sequences, initial_state, mask, training=training)
-        if training and cell.dropout > 0:
-            sequences = sequences * dropout_mask[:, None]
-        # Of two layers in a row one undoes the transposition of the other.
-        current = cell.project(_swap_time(sequences))
-        if mask is not None:
-            mask = _swap_time(ops.cast(mask, "bool"))
-        if self.go_backwards:
-            current = ops.flip(current, axis=0)
-            mask = None if mask is None else ops.flip(mask, axis=0)
-        outputs, states = cell.integrate(current, initial_state, mask)
-        if mask is not None:
-            # Before the first step that is not masked Keras puts out 0, whatever the state.
-            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 0) > 0
-            seen = ops.reshape(seen, (*ops.shape(seen), *[1] * (len(outputs.shape) - 2)))
-            outputs = ops.where(seen, outputs, ops.zeros_like(outputs))
-        return outputs[-1], _swap_time(outputs), states
-
-    def compute_output_spec(self, sequences, initial_state=None, mask=None, training=False):
-        spec = super().compute_output_spec(sequences, initial_state, mask, training)
-        if not self.return_state:
-            return spec
-        output, *states = spec
-        dtype = self.cell.compute_dtype
-        return (output, *(keras.KerasTensor(state.shape, dtype) for state in states))
-
     def get_config(self):
         config = super().get_config()
         cell = config.pop("cell")["config"]
@@ -560,11 +453,6 @@ class SSNU(SNU):
     """
 
     cell_class = SSNUCell
-
-
-def _swap_time(tensor):
-    """From the batch as the first axis to time, or back."""
-    return ops.transpose(tensor, (1, 0, *range(2, len(tensor.shape))))
 
 
 def _check_units(units):

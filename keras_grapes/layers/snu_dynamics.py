@@ -39,7 +39,22 @@ RESETS = {
     "none": Reset(lambda s, y, b: s, lambda s, y, b: (1.0, None, None)),
 }
 
-# Derivatives of activations, from their values; `None` stands for 1.
+# What is taken away is a constant to differentiation: that by the potential alone is left.
+DETACHED_RESETS = {
+    "gate": Reset(
+        lambda s, y, b: s * (1 - ops.stop_gradient(y)), lambda s, y, b: (1 - y, None, None)
+    ),
+    "soft": Reset(
+        lambda s, y, b: s * ops.stop_gradient(_soft_gate(s, b)),
+        lambda s, y, b: (_soft_gate(s, b), None, None),
+    ),
+    "subtract": Reset(
+        lambda s, y, b: s + ops.stop_gradient(b * y), lambda s, y, b: (1.0, None, None)
+    ),
+    "none": RESETS["none"],
+}
+
+# Derivatives of activations, from their values.
 DERIVATIVES = {
     activations.linear: lambda a: 1.0,
     activations.relu: lambda a: ops.cast(a > 0, a.dtype),
@@ -72,8 +87,8 @@ class SNUNeuron(Neuron):
     slope: Callable | None
 
     @property
-    def has_known_derivatives(self):
-        """Whether both activations are known, and so to go element by element."""
+    def goes_unit_by_unit(self):
+        # An activation that is not known may be a softmax.
         return self.input_slope is not None and self.slope is not None
 
     def step(self, current, output, state, parameters):
