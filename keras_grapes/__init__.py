@@ -6,9 +6,11 @@ from keras_grapes import (
     grouping,
     hardware,
     layers,
+    linear,
     models,
     optimizers,
     training,
+    wiring,
 )
 from keras_grapes.grouping import register_grouping
 from keras_grapes.layers import (
@@ -22,6 +24,7 @@ from keras_grapes.layers import (
     Surrogate,
     rate_code,
 )
+from keras_grapes.linear import LinearMap, register_linear_map
 from keras_grapes.models import propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.optimizers import Grapes
@@ -29,6 +32,7 @@ from keras_grapes.saving import export_saved_model
 from keras_grapes.training import (
     DirectFeedbackAlignment,
     FeedbackAlignment,
+    FeedbackModel,
     IndirectFeedbackAlignment,
 )
 from keras_grapes.version import __version__
@@ -38,8 +42,10 @@ __all__ = [
     "DirectFeedbackAlignment",
     "ErrorModulation",
     "FeedbackAlignment",
+    "FeedbackModel",
     "Grapes",
     "IndirectFeedbackAlignment",
+    "LinearMap",
     "Modulation",
     "RateCoding",
     "SNU",
@@ -54,6 +60,7 @@ __all__ = [
     "grouping",
     "hardware",
     "layers",
+    "linear",
     "models",
     "modulation_factor",
     "node_importance",
@@ -61,7 +68,9 @@ __all__ = [
     "propagate",
     "rate_code",
     "register_grouping",
+    "register_linear_map",
     "strip",
     "summary",
     "training",
+    "wiring",
 ]

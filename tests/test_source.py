@@ -19,6 +19,8 @@ LAYERS = [
     ("version", "modulation", "graph", "backend"),
     ("random",),
     ("grouping",),
+    ("linear",),
+    ("wiring",),
     ("optimizers", "layers", "training"),
     ("models", "saving", "hardware"),
     ("analysis",),

@@ -126,8 +126,8 @@ def _rule_factors(model):
     if not isinstance(model, FeedbackModel) or model.modulation is None:
         return {}
     return {
-        id(layer.kernel): functools.partial(model.factor, place)
-        for place, layer in enumerate(model.hidden_layers)
+        id(group.kernels[0]): functools.partial(model.factor, place)
+        for place, group in enumerate(model.hidden_groups)
     }
 
 
