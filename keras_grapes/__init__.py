@@ -31,15 +31,18 @@ from keras_grapes.optimizers import Grapes
 from keras_grapes.saving import export_saved_model
 from keras_grapes.training import (
     DirectFeedbackAlignment,
+    DirectRandomTargetProjection,
     FeedbackAlignment,
     FeedbackModel,
     IndirectFeedbackAlignment,
+    SignConcordantFeedback,
 )
 from keras_grapes.version import __version__
 
 __all__ = [
     "ConvSNU2D",
     "DirectFeedbackAlignment",
+    "DirectRandomTargetProjection",
     "ErrorModulation",
     "FeedbackAlignment",
     "FeedbackModel",
@@ -52,6 +55,7 @@ __all__ = [
     "SNUCell",
     "SSNU",
     "SSNUCell",
+    "SignConcordantFeedback",
     "Surrogate",
     "__version__",
     "analysis",

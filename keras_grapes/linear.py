@@ -247,6 +247,7 @@ def _channels(layer):
 
 
 @register_linear_map(layers.RNN)
+@register_linear_map(layers.SimpleRNN)
 def _recurrent(layer):
     """The input current of its units; what they do with it over time is the layer's own."""
     cell = layer.cell

@@ -50,8 +50,10 @@ class Chain:
                 raise ValueError(
                     f"{self._problem()} with {len(slots)} {side}s. Give it one {side}."
                 )
-        before = program.inputs[0]
-        for step in steps:
+        places = [place for place, step in enumerate(steps) if wiring.site_of(step)]
+        self.entry = tuple(steps[: places[0]])
+        before = steps[places[0]].inputs[0]
+        for step in steps[places[0] :]:
             if step.inputs != [before] or len(step.outputs) != 1:
                 raise ValueError(
                     f"{self._problem()} whose branches meet in, or leave from, "
@@ -68,8 +70,6 @@ class Chain:
                     "layer of its own at each place."
                 )
         self._check_masks(wiring)
-        places = [place for place, step in enumerate(steps) if wiring.site_of(step)]
-        self.entry = tuple(steps[: places[0]])
         self.blocks = tuple(
             _make_block(wiring, steps[place], steps[place + 1 : end])
             for place, end in zip(places, [*places[1:], len(steps)])

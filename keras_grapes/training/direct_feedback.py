@@ -84,7 +84,9 @@ class DirectFeedback(FeedbackModel):
             above = {one for site in takers[slot] for one in wiring.outputs_above(site)}
             reached = [s for s in sources if above.intersection(s.sites)]
             timed = [slot in wiring.over_time, *(source.over_time for source in reached)]
-            found = projections(slot.shape, [source.shape for source in reached], timed)
+            node_axes = min(self._node_axes(site) for site in takers[slot])
+            shapes = [source.shape for source in reached]
+            found = projections(slot.shape, shapes, timed, node_axes)
             outputs = [projection.outputs for projection in found]
             check_size(
                 rule,
@@ -96,6 +98,14 @@ class DirectFeedback(FeedbackModel):
             self.targets.append(target)
             named.append((layer.name, target.shape, takers[slot][0].layer.variable_dtype))
         return named
+
+    def _node_axes(self, site):
+        """How many of the last axes of a tensor are the nodes that a layer takes from it."""
+        if self.wiring.source(site.input) is not site.input:
+            return 1
+        axes = sorted(axis % len(site.input.shape) for axis in site.linear.input_axes)
+        rank = len(site.input.shape)
+        return len(axes) if axes == list(range(rank - len(axes), rank)) else 1
 
     def factor(self, place, modulation=None):
         return self._leaving[place].factor(modulation or self.modulation)

@@ -186,9 +186,9 @@ class FeedbackModel(keras.Model, abc.ABC):
         self.run(current, training)
         return _packed_as(self._structures[1], [current.values[s] for s in program.outputs])
 
-    def run(self, current, training):
-        """Fills in the tensors of a `Pass`, those of the model's outputs among them."""
-        for step in self.wiring.program.steps:
+    def run(self, current, training, steps=None):
+        """Fills in the tensors of a `Pass` by running steps of the model, by default all."""
+        for step in self.wiring.program.steps if steps is None else steps:
             args, kwargs = step.arguments(current.values)
             site = self.wiring.site_of(step)
             if site is None:

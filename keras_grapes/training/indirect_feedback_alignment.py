@@ -109,9 +109,8 @@ class IndirectFeedbackAlignment(FeedbackModel):
         return outputs
 
     def run(self, current, training):
-        x = current.values[self.wiring.program.inputs[0]]
-        for step in self._chain.entry:
-            x = self.call_step(step, (x,), {}, training)
+        super().run(current, training, self._chain.entry)
+        x = current.values[self._chain.blocks[0].site.input]
         passed = []
         for block in self._chain.blocks:
             passed.append(self._pass(block, x, passed, current, training))
@@ -125,7 +124,7 @@ class IndirectFeedbackAlignment(FeedbackModel):
             x = site.linear.prepare(x, training)
         z = site.linear.apply(ops.stop_gradient(x), *site.kernels)
         if site.is_output:
-            z = self._send(z, passed)
+            z = self._send(z, list(passed))
 
         def activate(z):
             return self.call_site(site, (x,), {}, lambda inputs: z, current, training)

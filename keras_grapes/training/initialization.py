@@ -36,9 +36,8 @@ def get_initializer(identifier):
 
 def serialize(initializer):
     """Returns the config of an initializer; of a function without a name, that there was one."""
-    if not isinstance(initializer, keras.initializers.Initializer):
-        if getattr(initializer, "__name__", "<lambda>") == "<lambda>":
-            initializer = KernelsFromFile()
+    if getattr(initializer, "__name__", None) == "<lambda>":
+        initializer = KernelsFromFile()
     try:
         return keras.saving.serialize_keras_object(initializer)
     except (TypeError, ValueError):
@@ -58,6 +57,20 @@ def deserialize(config, custom_objects=None):
         return KernelsFromFile()
 
 
+def with_seed(initializer, seed):
+    """Returns an initializer that draws from a seed, an int or a `SeedGenerator`.
+
+    Raises:
+        ValueError: If the initializer takes none.
+    """
+    config = {}
+    if isinstance(initializer, keras.initializers.Initializer):
+        config = initializer.get_config()
+    if "seed" not in config:
+        raise ValueError("it takes no seed")
+    return type(initializer).from_config({**config, "seed": seed})
+
+
 def draw(initializer, shapes, seed):
     """Draws an array of each shape, each from a seed of its own."""
     if isinstance(initializer, KernelsFromFile):
@@ -70,7 +83,7 @@ def draw(initializer, shapes, seed):
         if seed is None:
             seed = config["seed"] if isinstance(config["seed"], int) else random.getrandbits(31)
         for child in np.random.SeedSequence(int(seed)).generate_state(len(shapes)):
-            seeded.append(type(initializer).from_config({**config, "seed": int(child) >> 1}))
+            seeded.append(with_seed(initializer, int(child) >> 1))
     return [_draw(one, shape) for one, shape in zip(seeded or [initializer] * len(shapes), shapes)]
 
 

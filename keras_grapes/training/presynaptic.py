@@ -82,10 +82,11 @@ class Leaving:
                 self._leaving.append(self._enter(above, labels[above.input]))
 
     def _first_labels(self, site):
-        shape = [_ANY_SIZE if size is None else size for size in site.output.shape[1:]]
         labels = np.arange(1, self._count + 1).reshape(self._group.node_shape)
-        aligned = self._group.over_output(ops.convert_to_tensor(labels), (None, *shape))
-        return np.broadcast_to(ops.convert_to_numpy(aligned), (1, *shape))
+        with backend.eagerly():
+            aligned = self._group.over_output(ops.convert_to_tensor(labels), _known(site.output))
+            aligned = ops.convert_to_numpy(aligned)
+        return np.broadcast_to(aligned, _known(site.output))
 
     def _carry(self, step, labels):
         """Labels of the outputs of a step that is no site."""
@@ -99,15 +100,15 @@ class Leaving:
             if all(_fits(slot.shape[1:], shape) for slot in slots for shape in shapes):
                 merged = self._merged(step, [labels[slot] for slot in slots])
                 return {
-                    slot: np.broadcast_to(merged, _grown(merged, slot)) for slot in step.outputs
+                    slot: np.broadcast_to(merged, np.broadcast_shapes(merged.shape, _known(slot)))
+                    for slot in step.outputs
                 }
             (first, *others) = slots
             channels = labels[first].reshape(-1, labels[first].shape[-1])
             (out, *more) = step.outputs
             if not (others or more) and (channels == channels[0]).all():
                 if out.shape[-1] == channels.shape[1]:
-                    shape = [_ANY_SIZE if size is None else size for size in out.shape[1:]]
-                    return {out: np.broadcast_to(channels[0], (1, *shape))}
+                    return {out: np.broadcast_to(channels[0], _known(out))}
         return self._run(step, labels)
 
     def _merged(self, step, arrays):
@@ -129,8 +130,8 @@ class Leaving:
             values = {slot: table[array].astype("float32") for slot, array in labels.items()}
             for slot in step.inputs:
                 if slot not in values:
-                    shape = [_ANY_SIZE if size is None else size for size in slot.shape[1:]]
-                    values[slot] = np.zeros((1, *shape), "float32")
+                    # No node; a mask that masks nothing.
+                    values[slot] = np.full(_known(slot), slot.dtype == "bool", slot.dtype)
             with backend.eagerly():
                 tensors = {slot: ops.convert_to_tensor(value) for slot, value in values.items()}
                 try:
@@ -230,6 +231,6 @@ def _fits(shape, target):
     return all(a in (1, b) for a, b in zip(shape, ahead))
 
 
-def _grown(labels, slot):
-    shape = [_ANY_SIZE if size is None else size for size in slot.shape[1:]]
-    return np.broadcast_shapes(labels.shape, (1, *shape))
+def _known(slot):
+    """The shape of a slot for one example, with a size for every axis."""
+    return (1, *(_ANY_SIZE if size is None else size for size in slot.shape[1:]))

@@ -45,35 +45,41 @@ class Projection:
         return ops.cast(ops.reshape(projected, shape), target.dtype)
 
 
-def projections(target, errors, timed):
+def projections(target, errors, timed, node_axes=1):
     """Returns the `Projection` of each of several errors to one target; they share its values.
 
     Args:
         target: Tuple, the shape of the target.
         errors: List of the shapes of the errors.
-        timed: Set of those of these shapes (by identity in this order: target first) whose axis 1
-            is time, as a list of bools.
+        timed: List of bools, whether axis 1 of the target, and of each of the errors, is time.
+        node_axes: Int, how many of the last axes of the target are nodes, and no places. Defaults
+            to 1.
     """
-    found = [_matched(target, error, timed[0], one) for error, one in zip(errors, timed[1:])]
+    found = [
+        _matched(target, error, timed[0], one, node_axes) for error, one in zip(errors, timed[1:])
+    ]
     if len({projection.values for projection in found}) > 1:
-        found = [_flattened(target, error) for error in errors]
+        found = [_projection(target, error) for error in errors]
     return found
 
 
-def _matched(target, error, target_timed, error_timed):
-    if len(error) > 2 and target[1:-1] == error[1:-1]:
-        return _projection(target, error, shared=len(error) - 2)
-    if target_timed and error_timed and target[1] == error[1]:
+def _matched(target, error, target_timed, error_timed, node_axes):
+    places = target[1 : len(target) - node_axes]
+    if places and _same(places, error[1:-1]):
+        return _projection(target, error, shared=len(places))
+    if target_timed and error_timed and _same(target[1:2], error[1:2]):
         return _projection(target, error, shared=1)
     if target_timed and not error_timed and len(error) == 2:
         return _projection(target, error, repeats=True)
     if error_timed and not target_timed and len(target) == 2:
         return _projection(target, error, sums=True)
-    return _flattened(target, error)
-
-
-def _flattened(target, error):
     return _projection(target, error)
+
+
+def _same(sizes, others):
+    """Whether sizes are the same, as far as they are known; `Projection` fails where not."""
+    same = (one == other or None in (one, other) for one, other in zip(sizes, others))
+    return len(sizes) == len(others) and all(same)
 
 
 def _projection(target, error, shared=0, repeats=False, sums=False):
