@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_grapes import backend
 from keras_grapes.training.direct_feedback import DirectFeedback, Source
 from keras_grapes.training.feedback import send_error
 
@@ -85,7 +86,6 @@ class DirectRandomTargetProjection(DirectFeedback):
     def route_error(self, site, inputs, outputs, current):
         if not site.is_output:
             return outputs
-        # No weights may change before all of the factors that are computed from them are.
         return send_error(outputs, [], lambda error: [], after=list(current.factors.values()))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -99,6 +99,8 @@ class DirectRandomTargetProjection(DirectFeedback):
             kernel = self._kernels[target.index]
             for place in target.projections:
                 arriving = target.project(place, targets[place], kernel, tensor)
+                # No weights may change before all of the factors that are computed from them are.
+                arriving = backend.identity(arriving, after=list(current.factors.values()))
                 learned = _Arriving()(arriving, tensor)
                 # It brings its derivative, and leaves the loss as it is.
                 loss = loss + ops.cast(learned - ops.stop_gradient(learned), loss.dtype)

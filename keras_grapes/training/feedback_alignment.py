@@ -116,18 +116,20 @@ class FeedbackAlignment(FeedbackModel):
     def route_error(self, site, inputs, outputs, current):
         if not site.depends:
             return outputs
-        feedback = self._kernels[self._feedback_of[id(site.layer)]]
-        used = [ops.stop_gradient(kernel) for kernel in site.kernels]
+        kernels = [
+            self.backward_kernel(ops.stop_gradient(kernel), ops.convert_to_tensor(feedback))
+            for kernel, feedback in zip(
+                site.kernels, self._kernels[self._feedback_of[id(site.layer)]]
+            )
+        ]
         at = ops.stop_gradient(inputs)
 
         def errors(error):
-            kernels = [
-                ops.cast(self.backward_kernel(kernel, ops.convert_to_tensor(one)), error.dtype)
-                for kernel, one in zip(used, feedback)
-            ]
+            used = [ops.cast(kernel, error.dtype) for kernel in kernels]
             _, pullback = backend.vjp(
-                lambda x: site.linear.apply(x, *kernels), ops.cast(at, error.dtype)
+                lambda x: site.linear.apply(x, *used), ops.cast(at, error.dtype)
             )
             return [ops.cast(pullback(error)[0], inputs.dtype)]
 
-        return send_error(outputs, [inputs], errors)
+        # No weights may change before what is computed from them is.
+        return send_error(outputs, [inputs], errors, after=kernels)

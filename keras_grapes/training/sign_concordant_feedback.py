@@ -125,5 +125,17 @@ class SignConcordantFeedback(FeedbackAlignment):
             for kernel in self._kernels:
                 kernel.assign(self._fresh(kernel.shape, dtype=kernel.dtype))
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.magnitude == "batch":
+            # Of seeds Keras saves no state.
+            store["seeds"] = ops.convert_to_numpy(self._seeds.state)
+
+    def load_own_variables(self, store):
+        if "seeds" in store:
+            self._seeds.state.assign(store["seeds"])
+            store = {name: store[name] for name in store if name != "seeds"}
+        super().load_own_variables(store)
+
     def get_config(self):
         return {**super().get_config(), "magnitude": self.magnitude}
