@@ -132,10 +132,11 @@ class SignConcordantFeedback(FeedbackAlignment):
             store["seeds"] = ops.convert_to_numpy(self._seeds.state)
 
     def load_own_variables(self, store):
-        if "seeds" in store:
-            self._seeds.state.assign(store["seeds"])
-            store = {name: store[name] for name in store if name != "seeds"}
-        super().load_own_variables(store)
+        own = {name: store[name] for name in store.keys()}
+        seeds = own.pop("seeds", None)
+        if seeds is not None and self.magnitude == "batch":
+            self._seeds.state.assign(seeds)
+        super().load_own_variables(own)
 
     def get_config(self):
         return {**super().get_config(), "magnitude": self.magnitude}
