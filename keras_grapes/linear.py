@@ -8,7 +8,7 @@ import typing
 import keras
 from keras import layers, ops
 
-__all__ = ["LinearMap", "register_linear_map"]
+__all__ = ["LinearMap", "linear_map", "register_linear_map"]
 
 _linear_maps = {}
 
