@@ -7,12 +7,14 @@ from keras_grapes import (
     grouping,
     hardware,
     layers,
+    linear,
     losses,
     metrics,
     models,
     optimizers,
     regularizers,
     training,
+    wiring,
 )
 from keras_grapes.comparison import compare
 from keras_grapes.grouping import register_grouping
@@ -41,6 +43,7 @@ from keras_grapes.layers import (
     population_code,
     rate_code,
 )
+from keras_grapes.linear import LinearMap, register_linear_map
 from keras_grapes.models import error_gain, propagate, strip, summary
 from keras_grapes.modulation import Modulation, modulation_factor, node_importance
 from keras_grapes.nir import export_nir, import_nir
@@ -48,8 +51,11 @@ from keras_grapes.optimizers import Grapes
 from keras_grapes.saving import export_saved_model
 from keras_grapes.training import (
     DirectFeedbackAlignment,
+    DirectRandomTargetProjection,
     FeedbackAlignment,
+    FeedbackModel,
     IndirectFeedbackAlignment,
+    SignConcordantFeedback,
 )
 from keras_grapes.version import __version__
 
@@ -58,13 +64,16 @@ __all__ = [
     "ConvSNU2D",
     "DeltaCoding",
     "DirectFeedbackAlignment",
+    "DirectRandomTargetProjection",
     "ErrorModulation",
     "FeedbackAlignment",
+    "FeedbackModel",
     "Grapes",
     "IndirectFeedbackAlignment",
     "LIF",
     "LatencyCoding",
     "LeakyIntegrator",
+    "LinearMap",
     "Modulation",
     "Neuron",
     "PopulationCoding",
@@ -73,6 +82,7 @@ __all__ = [
     "SNUCell",
     "SSNU",
     "SSNUCell",
+    "SignConcordantFeedback",
     "Spiking",
     "SpikingCell",
     "Surrogate",
@@ -91,6 +101,7 @@ __all__ = [
     "import_nir",
     "latency_code",
     "layers",
+    "linear",
     "losses",
     "metrics",
     "models",
@@ -102,8 +113,10 @@ __all__ = [
     "propagate",
     "rate_code",
     "register_grouping",
+    "register_linear_map",
     "regularizers",
     "strip",
     "summary",
     "training",
+    "wiring",
 ]

@@ -3,6 +3,7 @@
 The one place that reads how Keras records a model's graph.
 """
 
+import heapq
 import inspect
 
 import keras
@@ -239,3 +240,185 @@ def keras_2_hint(value):
     ):
         return ". That is an object of Keras 2: make it with `import keras`, which is Keras 3"
     return ""
+
+
+class Slot:
+    """The place of a tensor in a `Program`, with its shape and dtype."""
+
+    def __init__(self, tensor):
+        self.shape = tuple(tensor.shape)
+        self.dtype = tensor.dtype
+
+
+class Step:
+    """One call of an operation in a `Program`.
+
+    Attributes:
+        operation: The layer, or the `keras.Operation` of a plain operation such as `x + y`.
+        args: Tuple of its positional arguments, with `Slot`s in place of tensors.
+        kwargs: Dict of its keyword arguments likewise, `training` left out.
+        outputs: List of the `Slot`s of its outputs.
+        training: What was recorded for `training`, or `None`.
+    """
+
+    def __init__(self, operation, args, kwargs, outputs):
+        self.operation = operation
+        self.args = args
+        self.kwargs = dict(kwargs)
+        self.outputs = outputs
+        self.training = None
+        if isinstance(operation, keras.layers.Layer):
+            self.training = self.kwargs.pop("training", None)
+
+    @property
+    def inputs(self):
+        """List of the `Slot`s that it takes."""
+        flat = keras.tree.flatten((self.args, self.kwargs))
+        return [value for value in flat if isinstance(value, Slot)]
+
+    def arguments(self, values):
+        """Returns `(args, kwargs)` with tensors in place of the `Slot`s, looked up in a dict."""
+
+        def fill(value):
+            return values[value] if isinstance(value, Slot) else value
+
+        return keras.tree.map_structure(fill, (self.args, self.kwargs))
+
+
+class Program:
+    """A model as the list of the calls that it makes, nested models opened.
+
+    The calls of one model come in the order of its `layers`.
+
+    Attributes:
+        inputs: List of `Slot`s.
+        steps: List of `Step`s.
+        outputs: List of `Slot`s.
+    """
+
+    def __init__(self, model):
+        self.steps = []
+        self.inputs = [Slot(tensor) for tensor in model.inputs]
+        self.outputs = self._open(model, self.inputs, exact=True)
+
+    def _open(self, model, inputs, exact):
+        slot_of = {id(tensor): slot for tensor, slot in zip(model.inputs, inputs)}
+        for node in _nodes_in_order(model):
+
+            def slot(value):
+                return slot_of[id(value)] if isinstance(value, keras.KerasTensor) else value
+
+            args, kwargs = node.arguments.convert(slot)
+            if has_graph(node.operation):
+                outputs = self._call(node.operation, args, kwargs, exact)
+            else:
+                outputs = [Slot(tensor) for tensor in node.outputs]
+                step = Step(node.operation, args, kwargs, outputs)
+                if not exact:
+                    step.outputs = outputs = _infer(step)
+                self.steps.append(step)
+            slot_of.update((id(tensor), made) for tensor, made in zip(node.outputs, outputs))
+        return [slot_of[id(tensor)] for tensor in model.outputs]
+
+    def _call(self, model, args, kwargs, exact):
+        """Opens a call of a nested model."""
+        given = args[0] if args else kwargs.get("inputs")
+        if isinstance(given, dict) and not isinstance(structures(model)[0], dict):
+            given = [given[tensor_name(tensor)] for tensor in model.inputs]
+        masks = keras.tree.flatten(kwargs.get("mask"))
+        inputs = []
+        for index, (slot, tensor) in enumerate(zip(keras.tree.flatten(given), model.inputs)):
+            mask = masks[index] if index < len(masks) else None
+            if mask is not None or slot.dtype != tensor.dtype:
+                entry = Slot(tensor)
+                entry.shape = slot.shape
+                self.steps.append(Step(Entry(tensor.dtype), (slot,), {"mask": mask}, [entry]))
+                slot = entry
+            exact = exact and slot.shape == tuple(tensor.shape)
+            inputs.append(slot)
+        return self._open(model, inputs, exact)
+
+
+class Entry(keras.layers.Layer):
+    """What a Functional model does with an input: casts it, and hands on its mask."""
+
+    def __init__(self, input_dtype):
+        super().__init__(autocast=False)
+        self.supports_masking = True
+        self.input_type = input_dtype
+
+    def call(self, inputs, mask=None):
+        return keras.ops.cast(inputs, self.input_type)
+
+
+def structures(model):
+    """Returns the structures of a model's inputs and of its outputs, of tensors."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def is_optional(tensor):
+    """Whether an input of a model may be left out."""
+    history = getattr(tensor, "_keras_history", None)
+    return history is not None and getattr(history[0], "optional", False)
+
+
+def _infer(step):
+    """Slots of the outputs of a step for inputs of other shapes than those recorded."""
+
+    def spec(value):
+        return keras.KerasTensor(value.shape, value.dtype) if isinstance(value, Slot) else value
+
+    args, kwargs = keras.tree.map_structure(spec, (step.args, step.kwargs))
+    outputs = step.operation.compute_output_spec(*args, **kwargs)
+    return [Slot(tensor) for tensor in keras.tree.flatten(outputs)]
+
+
+def _nodes_in_order(model):
+    """Lists the recorded calls of a model that its outputs depend on, in the order of its layers.
+
+    A call comes after those that it depends on, also where a layer is called several times.
+    """
+    given = {id(tensor) for tensor in model.inputs}
+    waits_for, needed_by, pending = {}, {}, list(model.outputs)
+    nodes = {}
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) in given:
+            continue
+        node = _node(tensor)
+        if id(node) in nodes:
+            continue
+        nodes[id(node)] = node
+        sources = {id(_node(t)) for t in node.input_tensors if id(t) not in given}
+        waits_for[id(node)] = len(sources)
+        for source in sources:
+            needed_by.setdefault(source, []).append(id(node))
+        pending.extend(node.input_tensors)
+
+    operations = getattr(model, "operations", model.layers)
+    rank = {id(operation): place for place, operation in enumerate(operations)}
+
+    def priority(key):
+        node = nodes[key]
+        calls = node.operation._inbound_nodes
+        return rank.get(id(node.operation), len(rank)), calls.index(node), key
+
+    ready = [priority(key) for key, count in waits_for.items() if not count]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        *_, key = heapq.heappop(ready)
+        order.append(nodes[key])
+        for other in needed_by.get(key, []):
+            waits_for[other] -= 1
+            if not waits_for[other]:
+                heapq.heappush(ready, priority(other))
+    return order
+
+
+def _node(tensor):
+    """The recorded call that made a tensor."""
+    operation, node_index, _ = tensor._keras_history
+    return operation._inbound_nodes[node_index]

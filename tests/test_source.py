@@ -20,6 +20,8 @@ LAYERS = [
     ("version", "modulation", "graph", "backend", "kernels", "losses", "regularizers"),
     ("random", "metrics"),
     ("grouping",),
+    ("linear",),
+    ("wiring",),
     ("optimizers", "layers", "training"),
     ("models", "saving", "hardware"),
     ("analysis", "nir"),

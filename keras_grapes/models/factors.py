@@ -7,7 +7,7 @@ import typing
 
 import keras
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import graph, grouping
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
@@ -147,8 +147,8 @@ def _rule_factors(model):
     if not isinstance(model, FeedbackModel) or model.modulation is None:
         return {}
     return {
-        backend.variable_key(layer.kernel): functools.partial(model.factor, place)
-        for place, layer in enumerate(model.hidden_layers)
+        group.keys[0]: functools.partial(model.factor, place)
+        for place, group in enumerate(model.hidden_groups)
     }
 
 
