@@ -11,6 +11,12 @@ to look for them in, whose process takes its turns too.
     python benchmarks/snu.py --python ~/peers/bin/python --output runs/snu.json
     python benchmarks/snu.py --steps 300 --batch 64
     python benchmarks/snu.py --memory
+    python benchmarks/snu.py --first-calls
+    python benchmarks/snu.py --sizes 512 512 --steps 500 --batch 16
+
+`--first-calls` measures what a batch of a new length, and a short last one, cost at first. `--sizes
+512 512 --steps 500 --batch 16` is the protocol of Open Neuromorphic: one linear and one spiking
+layer, forward and backward.
 """
 
 import argparse
@@ -240,6 +246,35 @@ def measure(batch, options):
     return {name: [times[name] for times in rounds] for name in timers}, first
 
 
+def measure_first_calls():
+    """Prints the seconds of the first batch of a length, for three layers of 32 units."""
+    import keras
+    import numpy as np
+
+    import keras_grapes as kg
+
+    kinds = {
+        "kg.SNU": lambda: kg.SNU(32, return_sequences=True),
+        "RNN(kg.SNUCell)": lambda: keras.layers.RNN(kg.SNUCell(32), return_sequences=True),
+    }
+    # The first batch of all, two new lengths, one that is known, a short last batch.
+    batches = [(8, 20), (8, 33), (8, 47), (8, 20), (5, 20)]
+    print(f"{'':16}  " + "  ".join(f"{size} x {length}" for size, length in batches))
+    taken = {name: [] for name in kinds}
+    for _ in range(3):
+        for name, make in kinds.items():
+            hidden = [make() for _ in range(3)]
+            pool = keras.layers.GlobalAveragePooling1D()
+            model = keras.Sequential([keras.Input((None, 32)), *hidden, pool])
+            model.compile("sgd", "mse")
+            data = [(np.ones((*shape, 32)), np.ones((shape[0], 32))) for shape in batches]
+            taken[name].append(
+                [seconds(lambda b=b, m=model: m.train_on_batch(*b), 1) for b in data]
+            )
+    for name, rows in taken.items():
+        print(f"{name:16}  " + "  ".join(f"{statistics.median(c):6.2f}" for c in zip(*rows)))
+
+
 # Of the measurement of memory: batch, time steps, units of each layer, numbers of layers.
 MEMORY = (256, 100, 256, (2, 8))
 
@@ -309,6 +344,8 @@ def parse():
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers")
     parser.add_argument("--output", help="file for all numbers, as JSON")
     parser.add_argument("--memory", action="store_true", help="measure the memory of a layer")
+    parser.add_argument("--first-calls", action="store_true", help="measure first calls")
+    parser.add_argument("--sizes", type=int, nargs="+", help="inputs, and units of each layer")
     parser.add_argument("--peak-memory-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--jit", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
@@ -324,6 +361,11 @@ def main():
         return serve_peer(options.serve, options.steps, options.batch[0])
     if options.peak_memory_of:
         return print_peak_memory(options.peak_memory_of, options.jit)
+    if options.first_calls:
+        return measure_first_calls()
+    if options.sizes:
+        global SIZES
+        SIZES = tuple(options.sizes)
     if options.memory:
         return measure_memory()
     print(

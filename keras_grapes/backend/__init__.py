@@ -19,12 +19,15 @@ if name not in ("tensorflow", "jax", "torch"):
 
 _module = importlib.import_module(f"keras_grapes.backend.{name}")
 
+changes_state_by = _module.changes_state_by
+checked = _module.checked
 checkpointed = _module.checkpointed
-compiled = _module.compiled
 custom_gradient = _module.custom_gradient
 eagerly = _module.eagerly
 gradients = _module.gradients
+has_values = _module.has_values
 identity = _module.identity
+is_compiled = _module.is_compiled
 is_sparse_gradient = _module.is_sparse_gradient
 is_variable = _module.is_variable
 jvp = _module.jvp
@@ -32,17 +35,21 @@ key_of_step = _module.key_of_step
 loop_over_time = _module.loop_over_time
 random_normal = _module.random_normal
 random_uniform = _module.random_uniform
+runs_eagerly = _module.runs_eagerly
 update_one_by_one = _module.update_one_by_one
 variable_key = _module.variable_key
 vjp = _module.vjp
 
 __all__ = [
+    "changes_state_by",
+    "checked",
     "checkpointed",
-    "compiled",
     "custom_gradient",
     "eagerly",
     "gradients",
+    "has_values",
     "identity",
+    "is_compiled",
     "is_sparse_gradient",
     "is_variable",
     "jvp",
@@ -51,6 +58,7 @@ __all__ = [
     "name",
     "random_normal",
     "random_uniform",
+    "runs_eagerly",
     "update_one_by_one",
     "variable_key",
     "vjp",

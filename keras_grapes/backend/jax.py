@@ -149,11 +149,6 @@ def loop_over_time(step, state, range_, record):
     return list(state), records
 
 
-def compiled(function):
-    # Keras compiles the whole training step.
-    return function
-
-
 def eagerly():
     return jax.ensure_compile_time_eval()
 
@@ -196,3 +191,36 @@ def update_one_by_one(optimizer):
 
 def checkpointed(**variables):
     return None
+
+
+def is_compiled():
+    # Loops always are.
+    return True
+
+
+def has_values(tensor):
+    return not isinstance(tensor, jax.core.Tracer)
+
+
+def runs_eagerly():
+    return not isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def changes_state_by(function, shape, dtype):
+    def assigned_values(tensor):
+        with _Inner() as scope:
+            function(tensor)
+        return [value for _, value in scope.assigned.values()]
+
+    tensor = jax.ShapeDtypeStruct(tuple(shape), dtype)
+    program = jax.make_jaxpr(assigned_values)(tensor).jaxpr
+    reached = set(program.invars)
+    for equation in program.eqns:
+        if reached & {v for v in equation.invars if not hasattr(v, "val")}:
+            reached.update(equation.outvars)
+    return any(v in reached for v in program.outvars if not hasattr(v, "val"))
+
+
+def checked(tensor, condition, message):
+    # All that has no values is compiled.
+    return tensor

@@ -1,5 +1,7 @@
 """The functions of `keras_grapes.backend` on TensorFlow."""
 
+import weakref
+
 import keras
 import tensorflow as tf
 
@@ -85,39 +87,73 @@ def loop_over_time(step, state, range_, record):
     both cost more here than the steps themselves.
 
     Args:
-        step: Function of (time, state) that returns the new state and a tensor to record. It reads
-            its inputs at `time`, an int or an int tensor.
+        step: Function of (time, state) that returns the new state and a list of tensors to record.
+            It reads its inputs at `time`, an int or an int tensor.
         state: List of tensors, the state at first.
         range_: Tuple of ints or int tensors: the first time, the number of steps, and 1 or -1.
-        record: Tensor of the shape and dtype of what `step` records.
+        record: List of tensors of the shapes and dtypes of what `step` records.
 
     Returns:
-        The last state, and the records of all times, with time as the first axis.
+        The last state, a list, and a list of the records of all times, with time as the first axis.
     """
     first, length, stride = range_
 
     def body(count, time, state, records):
-        state, recorded = step(time, state)
-        return count + 1, time + stride, tuple(state), records.write(time, recorded)
+        state, recorded = step(time, list(state))
+        records = [r.write(time, tensor) for r, tensor in zip(records, recorded, strict=True)]
+        return count + 1, time + stride, tuple(state), tuple(records)
 
-    records = tf.TensorArray(record.dtype, size=length, element_shape=record.shape)
+    records = tuple(
+        tf.TensorArray(tensor.dtype, size=length, element_shape=tensor.shape) for tensor in record
+    )
     _, _, state, records = tf.while_loop(
         lambda count, *_: count < length,
         body,
         (0, first, tuple(state), records),
         maximum_iterations=length,
     )
-    return state, records.stack()
+    return list(state), [r.stack() for r in records]
 
 
-def compiled(function):
-    """Returns a function without arguments that XLA compiles where a graph is being made.
+def checked(tensor, condition, message):
+    """Returns a tensor as it is; where a condition does not hold, running it fails.
 
-    In a graph that is compiled as a whole it makes no difference.
+    Code that XLA compiles cannot fail: there the condition is not looked at.
+
+    Args:
+        tensor: Tensor.
+        condition: Scalar bool tensor.
+        message: List of strings and scalar tensors.
     """
-    if tf.inside_function():
-        return tf.function(function, jit_compile=True, autograph=False)
-    return function
+    if is_compiled():
+        return tensor
+    check = tf.raw_ops.Assert(condition=condition, data=message, summarize=1)
+    # Without a graph it has run, and has failed where it had to.
+    return tensor if check is None else identity(tensor, after=[check])
+
+
+_compiled_graphs = weakref.WeakKeyDictionary()
+
+
+def is_compiled():
+    """Whether a graph is being made that XLA compiles as a whole."""
+    if not tf.inside_function():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    if graph not in _compiled_graphs:
+        _compiled_graphs[graph] = _is_compiled()
+    return _compiled_graphs[graph]
+
+
+def _is_compiled():
+    # TensorFlow tells it nowhere else: outside XLA it marks conditionals, to run one branch alone.
+    conditional = tf.cond(tf.zeros((), "bool"), lambda: tf.zeros(()), lambda: tf.ones(())).op
+    while conditional.type == "Identity":
+        conditional = conditional.inputs[0].op
+    try:
+        return not conditional.get_attr("_lower_using_switch_merge")
+    except ValueError:
+        return True
 
 
 def eagerly():
@@ -178,3 +214,41 @@ def checkpointed(**variables):
     It is `None` on backends whose checkpoints look for variables where Keras has them.
     """
     return tf.train.Checkpoint(**variables)
+
+
+def runs_eagerly():
+    """Whether operations run at once, and not as part of a graph that is being made."""
+    return tf.executing_eagerly()
+
+
+def changes_state_by(function, shape, dtype):
+    """Whether what a function of one tensor writes into variables depends on the tensor.
+
+    The function is traced and not run. With several replicas, where a variable is written to from
+    outside of the function, the answer is always `True`.
+
+    Args:
+        function: Function of a tensor.
+        shape, dtype: Those of the tensor.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return True
+    with tf.init_scope():
+        traced = tf.function(function, autograph=False).get_concrete_function(
+            tf.TensorSpec(shape, dtype)
+        )
+    reached, pending = set(), list(traced.inputs[0].consumers())
+    while pending:
+        operation = pending.pop()
+        if operation.name in reached:
+            continue
+        reached.add(operation.name)
+        if any(tensor.dtype == tf.resource for tensor in operation.inputs):
+            return True
+        pending.extend(c for output in operation.outputs for c in output.consumers())
+    return False
+
+
+def has_values(tensor):
+    """Whether the values of a tensor are there to be looked at, as outside of graphs."""
+    return hasattr(tensor, "numpy")

@@ -125,10 +125,6 @@ def loop_over_time(step, state, range_, record):
     return list(state), stacked
 
 
-def compiled(function):
-    return function
-
-
 def eagerly():
     # Shapes are inferred on a device without values.
     on_meta = keras.ops.zeros(()).device.type == "meta"
@@ -188,3 +184,41 @@ def update_one_by_one(optimizer):
 
 def checkpointed(**variables):
     return None
+
+
+def is_compiled():
+    return False
+
+
+def has_values(tensor):
+    return tensor.device.type != "meta" and not torch.compiler.is_compiling()
+
+
+def runs_eagerly():
+    return has_values(keras.ops.zeros(()))
+
+
+def changes_state_by(function, shape, dtype):
+    written = []
+
+    class Scope(keras.StatelessScope):
+        def add_update(self, update):
+            super().add_update(update)
+            written.append(update[1])
+
+    with torch.enable_grad(), Scope():
+        tensor = keras.ops.zeros(shape, dtype).requires_grad_()
+        function(tensor)
+    connected = [value for value in written if value.requires_grad]
+    if not connected:
+        return False
+    return any(
+        torch.autograd.grad(value.sum(), tensor, allow_unused=True, retain_graph=True)[0]
+        is not None
+        for value in connected
+    )
+
+
+def checked(tensor, condition, message):
+    # Where there are no values nothing can be looked at.
+    return tensor

@@ -11,18 +11,19 @@ from keras import ops
 
 from keras_grapes import graph
 from keras_grapes.callbacks.observation import unchanged
-from keras_grapes.layers.snu import SNUCell
+from keras_grapes.layers.neuron_layer import NeuronCell
 
 
 class FiringRate(keras.callbacks.Callback):
     """Records the firing rate of every spiking layer, and warns of silent and saturated layers.
 
     After every epoch the model runs on `x`, and the outputs of each layer of spiking neural units,
-    nested ones too, are averaged over samples, time steps and units; all time steps count, whether
-    or not the layer returns them. A layer that hardly ever fires passes nothing on, and one that
-    always fires passes nothing on that depends on its input; the callback warns of each such layer
-    once. The rates are in `rates`, and in the logs as `firing_rate/<layer name>`, with the layer's
-    path in the model where several have that name.
+    nested ones too, are averaged over samples, time steps and units. All time steps count, whether
+    or not the layer returns them, except those that a mask has the layer skip. Layers whose outputs
+    are no spikes nor their rates, such as a leaky integrator at the end, are left out. A layer that
+    hardly ever fires passes nothing on, and one that always fires passes nothing on that depends on
+    its input; the callback warns of each such layer once. The rates are in `rates`, and in the logs
+    as `firing_rate/<layer name>`, with the layer's path in the model where several have that name.
 
     In another call of `fit` the rates of the same model go on, and those of another begin anew.
 
@@ -93,9 +94,11 @@ class FiringRate(keras.callbacks.Callback):
                 "is called within a loop, or is not called. Make it a `keras_grapes.SNU` that the "
                 "model calls.",
             )
-        for name, output in outputs.items():
-            self.unit_rates[name] = np.mean(output, axis=0)
-            mean = float(np.mean(output))
+        for name, (spikes, steps) in outputs.items():
+            # Not a number where the mask leaves no step at all.
+            with np.errstate(invalid="ignore"):
+                self.unit_rates[name] = np.sum(spikes, axis=0) / np.sum(steps)
+            mean = float(np.mean(self.unit_rates[name]))
             self.rates.setdefault(name, []).append(mean)
             if logs is not None:
                 logs[f"firing_rate/{name}"] = mean
@@ -121,7 +124,7 @@ class FiringRate(keras.callbacks.Callback):
 
 
 class _Probe(keras.Model):
-    """Maps inputs of a model to the rates of the units of its spiking layers, for each sample.
+    """Maps inputs of a model to the spikes of its spiking layers and their time steps, by sample.
 
     It runs the model itself, so that it holds for every kind of model, and looks at the loops over
     time of its layers, where all steps are, whatever a layer returns.
@@ -135,10 +138,8 @@ class _Probe(keras.Model):
         loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
         # Of a stack of cells the last one makes the outputs.
         last = [getattr(loop.cell, "cells", [loop.cell])[-1] for loop in loops]
-        self._loops = _by_name(
-            [loop for loop, cell in zip(loops, last) if isinstance(cell, SNUCell)]
-        )
-        inner = [c for c in layers if isinstance(c, SNUCell) and all(c is not x for x in last)]
+        self._loops = _by_name([loop for loop, cell in zip(loops, last) if _fires(cell)])
+        inner = [c for c in layers if _fires(c) and all(c is not x for x in last)]
         self._inner = list(_by_name(inner))
         if not self._loops:
             raise ValueError(
@@ -154,26 +155,57 @@ class _Probe(keras.Model):
             self.model(inputs, training=False)
         # What comes from a graph within this one, such as the body of a loop, cannot leave it.
         here = _graph(keras.tree.flatten(inputs)[0])
-        seen = {name: [y for y in outputs if _graph(y) is here] for name, outputs in seen.items()}
+        seen = {name: [call for call in calls if call.is_in(here)] for name, calls in seen.items()}
         self.unseen = [name for name, outputs in seen.items() if not outputs] + self._inner
         if len(self.unseen) == len(self._loops) + len(self._inner):
             raise ValueError(f"`FiringRate` cannot see the outputs of the layers {self.unseen}.")
-        return {name: _unit_rates(outputs) for name, outputs in seen.items() if outputs}
+        counts = {name: [call.counts() for call in calls] for name, calls in seen.items() if calls}
+        return {name: tuple(map(sum, zip(*calls))) for name, calls in counts.items()}
+
+
+def _fires(layer):
+    """Whether it is a cell whose outputs are spikes, or their rates."""
+    return isinstance(layer, NeuronCell) and layer.fires
+
+
+class _Call:
+    """The outputs of all time steps of one call of a layer, and the mask, in the same order."""
+
+    def __init__(self, outputs, mask):
+        self.outputs = outputs
+        self.mask = mask
+
+    def is_in(self, graph):
+        return _graph(self.outputs) is graph
+
+    def counts(self):
+        """Spikes of each unit, the mean over positions, and time steps: `(batch, units or 1)`."""
+        outputs = ops.cast(self.outputs, "float32")
+        outputs = ops.mean(outputs, axis=tuple(range(2, len(outputs.shape) - 1)), keepdims=True)
+        outputs = ops.reshape(outputs, (*ops.shape(outputs)[:2], outputs.shape[-1]))
+        counted = ops.ones_like(outputs[:, :, :1])
+        if self.mask is not None:
+            mask = ops.reshape(ops.cast(self.mask, "bool"), ops.shape(counted))
+            outputs = ops.where(mask, outputs, 0.0)
+            counted = ops.cast(mask, "float32")
+        return ops.sum(outputs, axis=1), ops.sum(counted, axis=1)
 
 
 @contextlib.contextmanager
 def _watch(layer, seen):
-    """Appends the outputs of all time steps of every call of a recurrent layer to `seen`."""
+    """Appends every call of a recurrent layer to `seen`."""
     loop = layer.inner_loop
 
-    def inner_loop(*args, **kwargs):
+    def inner_loop(sequences, initial_state, mask, training=False):
         returned = layer.return_sequences
         layer.return_sequences = True
         try:
-            last, outputs, states = loop(*args, **kwargs)
+            last, outputs, states = loop(sequences, initial_state, mask, training=training)
         finally:
             layer.return_sequences = returned
-        seen.append(outputs)
+        if mask is not None and layer.go_backwards:
+            mask = ops.flip(mask, axis=1)
+        seen.append(_Call(outputs, mask))
         return last, outputs, states
 
     # Not as an attribute of the layer that Keras keeps track of.
@@ -186,12 +218,6 @@ def _watch(layer, seen):
 
 def _graph(tensor):
     return getattr(tensor, "graph", None)
-
-
-def _unit_rates(calls):
-    """Means over time and positions and over the calls of a layer: `(batch, units)`."""
-    means = [ops.mean(ops.cast(y, "float32"), axis=range(1, len(y.shape) - 1)) for y in calls]
-    return sum(means) / len(means)
 
 
 def _by_name(layers):

@@ -14,6 +14,8 @@ class TaskAccuracy(keras.callbacks.Callback):
 
     Give the same callback to the call of `fit` of each task, in the order of the tasks: every call
     appends a row to the matrix `accuracy`, the accuracies on the test sets of all tasks after it.
+    Where a task takes several calls of `fit`, say which task they belong to: with
+    `callbacks=[tracker.task(name)]` they share the task's row, which the last of them determines.
     `keras_grapes.analysis.continual` computes forgetting and transfer from the matrix. Before the
     first training the accuracies of the untrained network are measured too.
 
@@ -34,7 +36,7 @@ class TaskAccuracy(keras.callbacks.Callback):
 
     Attributes:
         names: List of the names of the tasks; `task_1` and so on for a list.
-        accuracy: Array of shape `(trainings, tasks)`.
+        accuracy: Array of shape `(trainings, tasks)`; `(tasks trained, tasks)` with `task`.
         initial_accuracy: Array of shape `(tasks,)`, before the first training.
         epochs: Array of the epochs of `curve`, counted on from training to training.
         curve: Array of shape `(records, tasks)`, empty without `every`.
@@ -86,11 +88,64 @@ class TaskAccuracy(keras.callbacks.Callback):
         self.metric = metric
         self.batch_size = batch_size
         self.initial_accuracy = None
+        self._keys = list(tasks)
         self._tasks = list(tasks.values())
         self._rows = []
+        self._row = None
         self._count = 0
         self._epochs = []
         self._curve = []
+
+    def task(self, task):
+        """Says which task the trainings from now on belong to.
+
+        Args:
+            task: The name of a task, or its number in the order of the tasks, from 0 on.
+
+        Returns:
+            The callback itself, to be given to `fit`.
+
+        Raises:
+            ValueError: If there is no such task, or it is neither the one trained last nor the one
+                after it: row and column of a task stand at the same place.
+
+        Example:
+
+        >>> import keras
+        >>> import keras_grapes as kg
+        >>> x = keras.random.normal((64, 4), seed=0)
+        >>> tasks = [(x, keras.ops.argmax(x[:, i : i + 2], axis=1)) for i in range(2)]
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> tracker = kg.callbacks.TaskAccuracy({"first": tasks[0], "second": tasks[1]})
+        >>> for name, (x, y) in zip(tracker.names, tasks):
+        ...     for part in (slice(0, 32), slice(32, 64)):
+        ...         _ = model.fit(x[part], y[part], verbose=0, callbacks=[tracker.task(name)])
+        >>> tracker.accuracy.shape
+        (2, 2)
+        """
+        row = self._place(task)
+        trained = len(self._rows)
+        if row not in (trained - 1, trained):
+            last = f"after '{self.names[trained - 1]}'" if trained else "first"
+            raise ValueError(
+                f"The tasks must be trained in their order, {self.names}, each of them until the "
+                f"next begins. Received: task '{self.names[row]}' {last}. List the tasks in the "
+                "order of training; `curve`, with `every`, tells the accuracies in any order."
+            )
+        self._row = row
+        return self
+
+    def _place(self, task):
+        if task in self._keys:
+            return self._keys.index(task)
+        is_number = isinstance(task, numbers.Integral) and not isinstance(task, bool)
+        if not (is_number and 0 <= task < len(self.names)):
+            raise ValueError(
+                f"`task` must be one of {self.names}, or a number from 0 to "
+                f"{len(self.names) - 1}. Received: task={task!r}"
+            )
+        return int(task)
 
     @property
     def accuracy(self):
@@ -124,7 +179,8 @@ class TaskAccuracy(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         # Another callback may have changed the weights since the last epoch was measured.
-        self._rows.append(self._evaluate())
+        row = len(self._rows) if self._row is None else self._row
+        self._rows[row : row + 1] = [self._evaluate()]
 
     def _evaluate(self):
         with unchanged(self.model):
@@ -157,8 +213,14 @@ class TaskAccuracy(keras.callbacks.Callback):
             The `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: If nothing was measured, or there were more trainings than tasks.
+            ValueError: If nothing was measured, or there were more trainings than tasks, without
+                `task` to tell which task each belongs to.
         """
+        if len(self._rows) > len(self.names):
+            raise ValueError(
+                f"There were {len(self._rows)} trainings for {len(self.names)} tasks. Where a task "
+                "takes several calls of `fit`, give them callbacks=[tracker.task(name)]."
+            )
         return analysis.continual.plot_matrix(self.accuracy, self.names)
 
 

@@ -71,10 +71,11 @@ class ConvSNU2DCell(SNUCell):
     def project(self, inputs):
         # A convolution takes one leading axis: batch and time together.
         leading = ops.shape(inputs)[:-3]
-        images = ops.reshape(inputs, (-1, *inputs.shape[-3:]))
+        dtype = self.kernel_dtype
+        images = ops.reshape(ops.cast(inputs, dtype), (-1, *inputs.shape[-3:]))
         current = ops.conv(
             images,
-            self.kernel,
+            ops.cast(self.kernel, dtype),
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,

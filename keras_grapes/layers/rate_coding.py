@@ -28,9 +28,12 @@ def rate_code(x, steps, rate=1.0, seed=None):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If `steps` or `rate` is not one of the values above, or if values outside 0 to 1
-            are seen: those of arrays and eager tensors. Of the tensors of a compiled function only
-            the dtype is seen, and integers are refused there.
+        ValueError: If `steps` or `rate` is not one of the values above; or if values lie outside
+            0 to 1, NaN among them.
+        InvalidArgumentError: If they do within a function that is a graph, as in `fit`, `predict`
+            and `tf.data`. Integers are refused while it is made. XLA knows no errors: compiled by
+            it, with `jit_compile=True`, and in TFLite, all spikes of a sample that has such
+            values are NaN.
 
     Example:
 
@@ -47,13 +50,31 @@ def rate_code(x, steps, rate=1.0, seed=None):
     dtype = keras.backend.standardize_dtype(x.dtype)
     if len(x.shape) == 0:
         raise ValueError(f"`x` must have a batch axis. Received: x={x}")
-    _check_values(x, dtype)
+    is_eager = backend.has_values(x)
+    if is_eager:
+        _check_values(x)
+    else:
+        _check_dtype(dtype)
     dtype = dtype if "float" in dtype else keras.config.floatx()
     # Half precision is too coarse for small probabilities.
-    probability = rate * ops.cast(x, "float32")
+    x = ops.cast(x, "float32")
     shape = ops.shape(x)
     draws = random.uniform((shape[0], steps, *shape[1:]), seed)
-    return ops.cast(draws < probability[:, None], dtype)
+    spikes = ops.cast(draws < rate * x[:, None], dtype)
+    return spikes if is_eager else _where_valid(spikes, x)
+
+
+def _where_valid(spikes, x):
+    """The spikes of values from 0 to 1; an error for others, or NaN where there are no errors."""
+    # NaN is neither. Minimum and maximum may pass it over.
+    valid = ops.logical_and(x >= 0, x <= 1)
+    valid = ops.all(valid, axis=tuple(range(1, len(x.shape))))
+    spikes = backend.checked(
+        spikes,
+        ops.all(valid),
+        [_EXPECTED, "Received: values from", ops.min(x), "to", ops.max(x), _REMEDY],
+    )
+    return ops.where(ops.reshape(valid, (-1, *[1] * len(x.shape))), spikes, float("nan"))
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -80,8 +101,8 @@ class RateCoding(keras.layers.Layer):
         Tensor `(batch, time, ...)` of 0 and 1.
 
     Raises:
-        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
-            seen, as in `keras_grapes.rate_code`.
+        ValueError: If an argument is not one of the values above, or if values lie outside 0 to 1;
+            see `keras_grapes.rate_code` for what happens in `fit`, under XLA and in TFLite.
 
     References:
         - [Wozniak et al., 2020](https://doi.org/10.1038/s42256-020-0187-0), Methods.
@@ -113,7 +134,8 @@ class RateCoding(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         # Checkpoints of TensorFlow do not look into seed generators.
         self._checkpointed = backend.checkpointed(seed_state=self.seed_generator.state)
-        self.built = True
+        # A subclass may have a `build` of its own.
+        self.built = type(self).build is keras.layers.Layer.build
 
     def call(self, inputs, training=False):
         steps = self.steps if training or self.test_steps is None else self.test_steps
@@ -163,16 +185,20 @@ def _numbers(x):
     return tensor
 
 
-def _check_values(x, dtype):
-    remedy = "Divide pixels by 255, as in `images / 255.0`."
-    if hasattr(x, "numpy"):
-        values = ops.convert_to_numpy(ops.cast(x, "float32"))
-        if values.size and not (values.min() >= 0 and values.max() <= 1):
-            raise ValueError(
-                "Rate coding takes values from 0 to 1. Received: values from "
-                f"{values.min()} to {values.max()}. {remedy}"
-            )
-    elif "int" in dtype:
+_EXPECTED = "Rate coding takes values from 0 to 1."
+_REMEDY = "Divide pixels by 255, as in `images / 255.0`."
+
+
+def _check_values(x):
+    values = ops.convert_to_numpy(ops.cast(x, "float32"))
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(
-            f"Rate coding takes floats from 0 to 1. Received: a tensor of dtype {dtype}. {remedy}"
+            f"{_EXPECTED} Received: values from {values.min()} to {values.max()}. {_REMEDY}"
+        )
+
+
+def _check_dtype(dtype):
+    if "int" in dtype:
+        raise ValueError(
+            f"Rate coding takes floats from 0 to 1. Received: a tensor of dtype {dtype}. {_REMEDY}"
         )

@@ -9,14 +9,15 @@ import keras
 from keras import activations, ops
 
 from keras_grapes.grouping import Group, register_grouping
-from keras_grapes.layers.snu_dynamics import DERIVATIVES, RESETS, Dynamics
+from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
+from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
 _TRAINABLE_DECAYS = (None, "scalar", "unit")
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
-class SNUCell(keras.layers.SimpleRNNCell):
+class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
     """Cell of a spiking neural unit: one time step of `keras_grapes.SNU`.
 
     A unit integrates its input into a potential that decays, spikes when the potential exceeds its
@@ -68,6 +69,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
         dropout: Float from 0 to 1, the share of the inputs to drop, the same ones at all time
             steps. Defaults to 0.
         seed: Int, the seed of `dropout`. Defaults to `None`.
+        detach_reset: Bool, whether errors pass the reset by, as if what it takes away were a
+            constant. Defaults to `False`.
 
     Call arguments:
         sequence: Tensor `(batch, features)`, the input of one time step.
@@ -92,6 +95,8 @@ class SNUCell(keras.layers.SimpleRNNCell):
     TensorShape([2, 20, 3])
     """
 
+    # A `SimpleRNNCell`, since for cells of its own alone does Keras prepare dropout.
+
     def __init__(
         self,
         units,
@@ -114,11 +119,13 @@ class SNUCell(keras.layers.SimpleRNNCell):
         bias_constraint=None,
         dropout=0.0,
         seed=None,
+        detach_reset=False,
         **kwargs,
     ):
         _check_units(units)
         _check_decay(decay, trainable_decay)
-        for name, value in (("recurrent", recurrent), ("use_bias", use_bias)):
+        flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
+        for name, value in flags.items():
             if not isinstance(value, bool):
                 raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
         if not isinstance(reset, str) or reset not in RESETS:
@@ -144,18 +151,21 @@ class SNUCell(keras.layers.SimpleRNNCell):
             seed=seed,
             **_without_recurrent_dropout(kwargs),
         )
+        # Both have a precision of their own.
+        self.autocast = False
         self.state_size = [self.units, self.units]
         self.decay = float(decay)
         self.trainable_decay = trainable_decay
         self.recurrent = recurrent
         self.reset = reset
+        self.detach_reset = detach_reset
         self.surrogate = get_surrogate(surrogate)
         self.input_activation = activations.get(input_activation)
         self.is_spiking = activation == "step"
         self.activation = activations.get(None if self.is_spiking else activation)
-        self.dynamics = self._make_dynamics()
+        self.neuron = self._make_neuron()
 
-    def _make_dynamics(self):
+    def _make_neuron(self):
         activation, derivative = self.activation, DERIVATIVES.get(self.activation)
         slope = derivative and (lambda x, y: derivative(y))
         if self.is_spiking:
@@ -166,10 +176,10 @@ class SNUCell(keras.layers.SimpleRNNCell):
             def slope(x, y):
                 return self.surrogate(x)
 
-        return Dynamics(
+        return SNUNeuron(
             input_activation=self.input_activation,
             activation=activation,
-            reset=RESETS[self.reset],
+            reset=(DETACHED_RESETS if self.detach_reset else RESETS)[self.reset],
             input_slope=DERIVATIVES.get(self.input_activation),
             slope=slope,
         )
@@ -190,6 +200,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
                 initializer=self.recurrent_initializer,
                 regularizer=self.recurrent_regularizer,
                 constraint=self.recurrent_constraint,
+                autocast=False,
             )
         if self.use_bias:
             self.bias = self.add_weight(
@@ -198,12 +209,14 @@ class SNUCell(keras.layers.SimpleRNNCell):
                 initializer=self.bias_initializer,
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
+                autocast=False,
             )
         if self.trainable_decay:
             self.decay_logit = self.add_weight(
                 shape=() if self.trainable_decay == "scalar" else (self.units,),
                 name="decay_logit",
                 initializer=keras.initializers.Constant(math.log(self.decay / (1 - self.decay))),
+                autocast=False,
             )
         self.built = True
 
@@ -215,27 +228,33 @@ class SNUCell(keras.layers.SimpleRNNCell):
             )
         return (input_shape[-1], self.units)
 
+    @property
+    def fires(self):
+        """Whether the outputs are spikes, or between 0 and 1 as the rates of spikes are."""
+        return self.is_spiking or self.activation in (
+            activations.sigmoid,
+            activations.hard_sigmoid,
+        )
+
     def parameters(self):
-        """Returns decay, bias and recurrent kernel (or `None`) as tensors in compute precision."""
+        """Returns decay and bias, numbers where they are constant, else tensors."""
+        decay = self.decay
+        if self.decay_logit is not None:
+            decay = ops.sigmoid(self._tensor(self.decay_logit))
+        return decay, 0.0 if self.bias is None else self._tensor(self.bias)
 
-        def tensor(value):
-            # A copy: what goes through a custom gradient must not be the variable itself.
-            return ops.copy(ops.convert_to_tensor(value, dtype=self.compute_dtype))
-
-        decay = self.decay if self.decay_logit is None else ops.sigmoid(tensor(self.decay_logit))
-        bias = 0.0 if self.bias is None else self.bias
-        recurrent = None if self.recurrent_kernel is None else tensor(self.recurrent_kernel)
-        return tensor(decay), tensor(bias), recurrent
+    def feedback_kernel(self):
+        return None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)
 
     def project(self, inputs):
         """Input current of the units: `inputs` over any leading axes, times the kernel."""
-        return ops.matmul(inputs, self.kernel)
+        dtype = self.kernel_dtype
+        return ops.matmul(ops.cast(inputs, dtype), ops.cast(self.kernel, dtype))
 
     def call(self, sequence, states, training=False):
         if training and self.dropout > 0:
             sequence = sequence * self.get_dropout_mask(sequence)
-        output, potential = self.dynamics.step(self.project(sequence), *states, *self.parameters())
-        return output, [output, potential]
+        return self.advance(sequence, states)
 
     def get_initial_state(self, batch_size=None):
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
@@ -251,6 +270,7 @@ class SNUCell(keras.layers.SimpleRNNCell):
             trainable_decay=self.trainable_decay,
             recurrent=self.recurrent,
             reset=self.reset,
+            detach_reset=self.detach_reset,
             surrogate=keras.saving.serialize_keras_object(self.surrogate),
         )
         return config
@@ -301,7 +321,7 @@ def with_arguments_of_cell(layer_class):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 @with_arguments_of_cell
-class SNU(keras.layers.RNN):
+class SNU(NeuronLayer):
     """Layer of spiking neural units over a sequence.
 
     `SNU(units)` computes what `keras.layers.RNN(SNUCell(units))` computes, and faster: the inputs
@@ -310,9 +330,8 @@ class SNU(keras.layers.RNN):
     and the kinds of reset. Activations other than Keras's `linear`, `relu`, `leaky_relu`, `elu`,
     `sigmoid` and `tanh`, and `unroll=True`, run step by step as in `keras.layers.RNN`.
 
-    In training XLA compiles the dynamics, once for every shape of a batch, whether or not the model
-    has `jit_compile=True`. Second derivatives in training, as for a gradient penalty, need
-    `jit_compile=True` or `unroll=True`.
+    The states are in float32 at least, whatever the precision of the model: in half precision a
+    slow leak would be none.
 
     Args:
         units: Positive int, number of units.
@@ -331,7 +350,8 @@ class SNU(keras.layers.RNN):
             the step before. Defaults to `False`.
         **kwargs: Further arguments of `keras_grapes.SNUCell` (`activation`, `input_activation`,
             `recurrent`, `reset`, `use_bias`, `surrogate`, `trainable_decay`, initializers,
-            regularizers, constraints, `dropout`, `seed`) and of `keras.layers.Layer`.
+            regularizers, constraints, `dropout`, `seed`, `detach_reset`) and of
+            `keras.layers.Layer`.
 
     Call arguments:
         sequences: Tensor `(batch, time, features)`.
@@ -399,35 +419,6 @@ class SNU(keras.layers.RNN):
     @property
     def activation(self):
         return "step" if self.cell.is_spiking else self.cell.activation
-
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        cell = self.cell
-        if self.unroll or not cell.dynamics.has_adjoint:
-            return super().inner_loop(sequences, initial_state, mask, training=training)
-        if training and cell.dropout > 0:
-            sequences = sequences * cell.get_dropout_mask(sequences[:, 0])[:, None]
-        current = cell.project(sequences)
-        if mask is not None:
-            mask = ops.reshape(
-                ops.cast(mask, "bool"), (*ops.shape(mask)[:2], *[1] * (len(current.shape) - 2))
-            )
-        if self.go_backwards:
-            current = ops.flip(current, axis=1)
-            mask = None if mask is None else ops.flip(mask, axis=1)
-        states, potential = cell.dynamics.integrate(
-            current,
-            *initial_state,
-            *cell.parameters(),
-            mask=mask,
-            # Not in inference: it would compile anew for every shape, and export what it compiles.
-            compile=bool(training),
-        )
-        outputs = states
-        if mask is not None:
-            # Before the first step that is not masked Keras puts out 0, whatever the state.
-            seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 1) > 0
-            outputs = ops.where(seen, outputs, ops.zeros_like(outputs))
-        return outputs[:, -1], outputs, [states[:, -1], potential]
 
     def get_config(self):
         config = super().get_config()

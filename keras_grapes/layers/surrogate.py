@@ -1,11 +1,15 @@
 """The step of a spiking unit and the pseudo-derivatives that let an error pass through it."""
 
+import contextlib
+import contextvars
 import dataclasses
 import math
 import numbers
 
 import keras
 from keras import ops
+
+from keras_grapes import backend
 
 
 def _tanh(x):
@@ -125,24 +129,41 @@ def get_surrogate(identifier):
     return identifier
 
 
-def spike(x, surrogate):
-    """Returns 1 where `x` is above 0, else 0; its gradient is that of a surrogate.
+_values_alone = contextvars.ContextVar("values_alone", default=False)
+
+
+@contextlib.contextmanager
+def values_alone():
+    """A context in which `spike` has no gradient, which takes much longer to trace than its value.
+
+    It is for a forward pass that has a backward pass of its own.
+    """
+    token = _values_alone.set(True)
+    try:
+        yield
+    finally:
+        _values_alone.reset(token)
+
+
+def spike(x, surrogate="tanh"):
+    """Returns 1 where `x` is above 0, else 0, NaN where it is NaN; its gradient is a surrogate's.
 
     Args:
         x: Tensor.
-        surrogate: Function of `x` that returns the pseudo-derivative.
+        surrogate: Function of `x` that returns the pseudo-derivative, or its name. Defaults to
+            `"tanh"`.
 
     Returns:
         Tensor shaped as `x` and of its dtype.
     """
+    surrogate = get_surrogate(surrogate)
+    x = ops.convert_to_tensor(x)
+    # Unlike a comparison it passes NaN on.
+    if _values_alone.get():
+        return ops.relu(ops.sign(x))
 
-    @ops.custom_gradient
+    @backend.custom_gradient
     def step(x):
-        def grad(*args, upstream=None):
-            if upstream is None:
-                (upstream,) = args
-            return upstream * surrogate(x)
+        return ops.relu(ops.sign(x)), lambda error: (error * surrogate(x),)
 
-        return ops.cast(x > 0, x.dtype), grad
-
-    return step(ops.convert_to_tensor(x))
+    return step(x)

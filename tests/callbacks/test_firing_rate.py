@@ -163,6 +163,59 @@ def test_every_kind_of_model(make, rates):
     assert rates_of(make())[0] == {name: [rate] for name, rate in rates.items()}
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("make", [firing, lambda **k: keras.layers.RNN(firing().cell, **k)])
+def test_skipped_steps_do_not_count(make, zero, backwards):
+    # Samples of eight steps of which 8, 4, 0 and 2 are inputs, in two batches: of every two the
+    # second spikes, 4 + 2 + 1 spikes in 8 + 4 + 2 steps.
+    x = np.full((4, 8, 3), -1.0, "float32")
+    for sample, steps in ((0, slice(0, 8)), (1, slice(4, 8)), (3, slice(3, 5))):
+        x[sample, steps] = 1.0
+    layer = make(zero_output_for_mask=zero, go_backwards=backwards, name="snu")
+    model = keras.Sequential([keras.Input((8, 3)), keras.layers.Masking(-1.0), layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    watch = kg.callbacks.FiringRate(x, batch_size=3)
+    model.fit(x, np.zeros((4, 2)), verbose=0, callbacks=[watch])
+    assert watch.rates == {"snu": [0.5]}
+    np.testing.assert_array_equal(watch.unit_rates["snu"], [0.5, 0.5])
+
+
+def test_positions_and_skipped_steps():
+    layer = kg.ConvSNU2D(
+        3, 1, decay=1.0, kernel_initializer=keras.initializers.Constant(0.75), name="conv"
+    )
+    images = keras.Input((4, 5, 5, 1))
+    mask = keras.Input((4,), dtype="bool")
+    model = keras.Model([images, mask], layer(images, mask=mask))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = [np.ones((2, 4, 5, 5, 1), "float32"), np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool)]
+    watch = kg.callbacks.FiringRate(x)
+    model.fit(x, np.zeros((2, 5, 5, 3)), verbose=0, callbacks=[watch])
+    # A spike in two steps, and one in three.
+    assert watch.rates["conv"] == [pytest.approx(2 / 5)]
+
+
+def readout():
+    return kg.SNU(
+        2,
+        activation="linear",
+        input_activation="linear",
+        reset="none",
+        use_bias=False,
+        kernel_initializer=keras.initializers.Constant(-0.1),
+        name="readout",
+    )
+
+
+def test_a_readout_that_does_not_spike_is_left_out():
+    layers = [firing(return_sequences=True), readout()]
+    rates, messages = rates_of(keras.Sequential([keras.Input((4, 3)), *layers]))
+    assert rates == {"snu": [0.5]} and not messages
+    with pytest.raises(ValueError, match="no spiking layer"):
+        rates_of(readout())
+
+
 def test_positions_of_a_filter_are_averaged():
     layer = kg.ConvSNU2D(
         3, 1, decay=1.0, kernel_initializer=keras.initializers.Constant(0.75), name="conv"

@@ -49,6 +49,53 @@ def test_matrix_by_hand_over_a_sequence_of_fits():
     assert kg.analysis.continual.forgetting(tracker.accuracy) == pytest.approx(expected)
 
 
+def test_several_trainings_of_a_task_share_its_row():
+    model = network()
+    tracker = kg.callbacks.TaskAccuracy(dict(zip("abc", TASKS)), every=1)
+    rows = []
+    for task, (x, y) in zip(("a", 1, "c"), TASKS):
+        for part in (slice(0, 24), slice(24, 48)):
+            model.fit(x[part], y[part], verbose=0, callbacks=[tracker.task(task)])
+        rows.append(accuracies(model))
+        np.testing.assert_allclose(tracker.accuracy, rows, rtol=1e-6)
+    assert tracker.curve.shape == (6, 3)
+    (a, b, _), (c, d, _), (e, f, _) = rows
+    forgetting = (max(a, c) - e + max(b, d) - f) / 2
+    assert kg.analysis.continual.forgetting(tracker.accuracy) == pytest.approx(forgetting)
+    pytest.importorskip("matplotlib").use("agg")
+    assert tracker.plot().axes[0].get_images()[0].get_array().shape == (3, 3)
+
+
+def test_what_is_said_of_the_task_holds_until_another_is_named():
+    model = network()
+    tracker = kg.callbacks.TaskAccuracy(TASKS)
+    model.fit(*TASKS[0], verbose=0, callbacks=[tracker])
+    tracker.task(1)
+    for _ in range(2):
+        model.fit(*TASKS[1], verbose=0, callbacks=[tracker])
+    assert len(tracker.accuracy) == 2
+    model.fit(*TASKS[2], verbose=0, callbacks=[tracker.task("task_3")])
+    np.testing.assert_allclose(tracker.accuracy[2], accuracies(model), rtol=1e-6)
+
+
+def test_bad_tasks():
+    tracker = kg.callbacks.TaskAccuracy(TASKS)
+    for task in ("b", 3, -1, True, None):
+        with pytest.raises(ValueError, match=r"`task` must be one of \['task_1'.*from 0 to 2"):
+            tracker.task(task)
+    with pytest.raises(ValueError, match=r"in their order.*'task_2' first"):
+        tracker.task(1)
+    for task in (0, 1):
+        network().fit(*TASKS[0], verbose=0, callbacks=[tracker.task(task)])
+    with pytest.raises(ValueError, match="'task_1' after 'task_2'"):
+        tracker.task(0)
+    tracker = kg.callbacks.TaskAccuracy(TASKS[:1])
+    for _ in range(2):
+        network().fit(*TASKS[0], verbose=0, callbacks=[tracker])
+    with pytest.raises(ValueError, match=r"2 trainings for 1 tasks.*tracker\.task"):
+        tracker.plot()
+
+
 @pytest.mark.parametrize("every", [None, 1])
 def test_weights_that_are_restored_at_the_end_are_the_ones_measured(every):
     model = network()

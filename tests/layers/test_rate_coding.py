@@ -105,6 +105,80 @@ def test_integers_in_a_graph():
         data.map(kg.RateCoding(2))
 
 
+def coding_network(jit_compile=False):
+    """Four steps of spikes, averaged over time by units that fire at every step with a spike."""
+    hidden = kg.SNU(
+        6, kernel_initializer="identity", bias_initializer="zeros", return_sequences=True
+    )
+    model = keras.Sequential(
+        [keras.Input((6,)), kg.RateCoding(4), hidden, keras.layers.GlobalAveragePooling1D()]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+    return model
+
+
+RUNS = {
+    "predict": lambda model, x: model.predict(x, batch_size=2, verbose=0),
+    "fit": lambda model, x: model.fit(x, np.zeros((4, 6)), verbose=0).history["loss"],
+    "train_on_batch": lambda model, x: model.train_on_batch(x, np.zeros((4, 6))),
+    "dataset": lambda model, x: model.predict(
+        tf.data.Dataset.from_tensor_slices(x.astype("float32")).batch(2), verbose=0
+    ),
+}
+OUTSIDE = {
+    "bytes": np.arange(24, dtype="uint8").reshape(4, 6),
+    "above": np.linspace(0, 1.1, 24).reshape(4, 6),
+    "below": np.linspace(-0.1, 1, 24).reshape(4, 6),
+    "NaN": np.where(np.arange(24) == 20, np.nan, 0.5).reshape(4, 6),
+}
+
+
+@pytest.mark.parametrize("x", OUTSIDE.values(), ids=OUTSIDE)
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_values_outside_0_to_1_in_compiled_code(run, x):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"from 0 to 1.*by 255"):
+        run(coding_network(), x)
+
+
+@pytest.mark.parametrize("x", OUTSIDE.values(), ids=OUTSIDE)
+def test_under_xla_a_sample_with_values_outside_is_not_a_number(x):
+    model = coding_network(jit_compile=True)
+    outputs = model.predict(x, batch_size=4, verbose=0)
+    outside = [not (sample.min() >= 0 and sample.max() <= 1) for sample in x]
+    assert any(outside)
+    np.testing.assert_array_equal(np.isnan(outputs).any(axis=1), outside)
+    np.testing.assert_array_equal(np.isnan(outputs).all(axis=1), outside)
+    assert np.isnan(model.train_on_batch(x, np.zeros((4, 6))))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_limits_of_values_in_compiled_code(jit_compile):
+    x = np.repeat([[0.0], [1.0]], 6, axis=1)
+    outputs = coding_network(jit_compile).predict(x, verbose=0)
+    np.testing.assert_array_equal(outputs, x)
+
+
+def test_served_model_refuses_values_outside(tmp_path):
+    kg.export_saved_model(coding_network(), tmp_path / "served")
+    serve = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+    (outputs,) = serve(**{name: tf.ones((3, 6))}).values()
+    np.testing.assert_array_equal(outputs, np.ones((3, 6)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Divide pixels by 255"):
+        serve(**{name: tf.fill((3, 6), 255.0)})
+
+
+def test_subclass_with_a_build_of_its_own():
+    class Scaled(kg.RateCoding):
+        def build(self, input_shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, inputs, training=False):
+            return 3 * self.scale * super().call(inputs, training)
+
+    np.testing.assert_array_equal(Scaled(2)(np.ones((1, 4))), np.full((1, 2, 4), 3.0))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

@@ -258,9 +258,9 @@ PARTS = {
 def test_equals_the_cell_in_keras_rnn(part, reset):
     rng = np.random.default_rng(1)
     x = tf.constant(rng.uniform(0, 2, (4, 6, 5)), "float32")
-    mask = rng.uniform(size=(4, 6)) > 0.4
-    mask[0] = [0, 0, 1, 0, 1, 0]
-    mask[1] = 0
+    # Padding on the left and in between, all and nothing of it, and on the right.
+    rows = [[0, 1, 1, 1, 0, 1], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0]]
+    mask = np.array(rows, bool)
     arguments = {
         "reset": reset,
         "kernel_initializer": normal(1, 1.0),
@@ -317,8 +317,7 @@ def test_eager_graph_unrolled_and_compiled_are_the_same(kind, recurrent):
         assert_same(run(x), expected)
 
 
-# As the docstring says, in training a graph has to be compiled as a whole for it.
-@pytest.mark.parametrize("training, jit_compile", [(False, False), (True, True)])
+@pytest.mark.parametrize("training, jit_compile", [(True, False), (True, True)])
 def test_second_derivatives_equal_those_of_the_cell(training, jit_compile):
     x = tf.constant(np.random.default_rng(3).uniform(0, 2, (2, 4, 3)), "float32")
     arguments = {
@@ -345,6 +344,48 @@ def test_second_derivatives_equal_those_of_the_cell(training, jit_compile):
         penalties.append(penalty_gradient())
     assert np.abs(penalties[1]).max() > 1e-4
     np.testing.assert_allclose(*penalties, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("steps", [1, 4, 5, 13, 17, 23, None])
+def test_any_number_of_steps(steps, jit_compile):
+    """Blocks of steps, and what is left over of them."""
+    if steps is None and jit_compile:
+        pytest.skip("XLA knows every length.")
+    length = steps or 11
+    rng = np.random.default_rng(7)
+    x = tf.constant(rng.uniform(0, 2, (2, length, 3)), "float32")
+    weights = [rng.normal(size=(2, length, 4)).astype("float32")]
+    arguments = {"recurrent": True, "kernel_initializer": normal(1), "return_sequences": True}
+    arguments["recurrent_initializer"] = normal(2)
+    layer, unrolled = kg.SSNU(4, **arguments), kg.SSNU(4, unroll=True, **arguments)
+    layer.build(x.shape)
+    unrolled.build(x.shape)
+    signature = [tf.TensorSpec((None, steps, 3))] if not jit_compile else None
+
+    @tf.function(jit_compile=jit_compile, input_signature=signature)
+    def run(x):
+        return values_and_gradients(layer, x, weights, training=True)
+
+    assert_same(run(x), values_and_gradients(unrolled, x, weights))
+
+
+@pytest.mark.parametrize("make", [kg.SNU, kg.SSNU])
+def test_no_program_of_its_own_for_xla(make):
+    """Compiled by XLA only where the model is."""
+    layer = make(4, recurrent=True)
+    layer.build((2, 5, 3))
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, training=True))
+        return tape.gradient(loss, layer.cell.kernel.value)
+
+    graph = tf.function(gradients).get_concrete_function(tf.zeros((2, 5, 3))).graph.as_graph_def()
+    functions = [*graph.library.function]
+    assert not any(f.attr["_XlaMustCompile"].b for f in functions)
+    nodes = [*graph.node, *(node for f in functions for node in f.node_def)]
+    assert not any(node.attr["_XlaMustCompile"].b for node in nodes)
 
 
 def test_stateful_batches_continue_each_other():
@@ -517,11 +558,53 @@ def test_mixed_precision(policy):
     assert all(g.dtype == "float32" and np.isfinite(g).all() for g in gradients)
 
 
+OPTIONS = {"return_sequences": True}
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("make", [kg.SNU, lambda **k: keras.layers.RNN(kg.SNUCell(**k), **OPTIONS)])
+@pytest.mark.parametrize("trainable_decay", [None, "scalar", "unit"])
+def test_slow_leak_in_half_precision(make, policy, trainable_decay):
+    """A constant current of 2^-10, which half precision has exactly, for 3000 steps.
+
+    The potential after k steps is 2^-10 * (1 - .999^k) / .001, which exceeds 1/2 with k = 718; a
+    leak of 1 - 2^-8 = .99609 would end at 1/4, and a sum in half precision too.
+    """
+    arguments = {"decay": 0.999, "trainable_decay": trainable_decay, "kernel_initializer": "ones"}
+    half = keras.initializers.Constant(-0.5)
+    if make is kg.SNU:
+        arguments |= OPTIONS
+    keras.config.set_dtype_policy(policy)
+    layer = make(units=1, bias_initializer=half, **arguments)
+    outputs = np.array(layer(np.full((1, 3000, 1), 2.0**-10))[0], "float32").ravel()
+    expected = np.zeros(3000)
+    expected[717::718] = 1
+    np.testing.assert_array_equal(outputs, expected)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_states_keep_their_precision_from_call_to_call(policy):
+    arguments = {"decay": 0.999, "kernel_initializer": "ones", "dtype": policy}
+    x = np.full((1, 1, 1), 2.0**-10)
+    stateful = kg.SNU(1, stateful=True, return_state=True, **arguments)
+    by_hand = kg.SNU(1, return_state=True, **arguments)
+    states = None
+    for _ in range(300):
+        potential = stateful(x)[2]
+        _, *states = by_hand(x, initial_state=states)
+    assert potential.dtype == states[1].dtype == "float32"
+    expected = 2.0**-10 * (1 - 0.999**300) / 0.001
+    np.testing.assert_allclose([potential, states[1]], [[[expected]]] * 2, rtol=1e-5)
+    symbols = by_hand(keras.Input((5, 1)))
+    assert [symbol.dtype for symbol in symbols] == [policy[6:], "float32", "float32"]
+
+
 def test_nan_is_passed_on():
     x = X.copy()
     x[0, 3] = np.nan
-    potential = kg.SNU(4, return_state=True, input_activation="linear", reset="none")(x)[2]
+    output, _, potential = kg.SNU(4, return_state=True, input_activation="linear", reset="none")(x)
     assert np.isnan(potential[0]).all() and np.isfinite(potential[1:]).all()
+    assert np.isnan(output[0]).all() and np.isin(output[1:], [0, 1]).all()
 
 
 # GRAPES.
@@ -598,6 +681,42 @@ def test_grapes_multiplies_the_update_of_each_unit():
 def test_bad_arguments(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
+
+
+def test_no_time_steps():
+    for unroll in (False, True):
+        with pytest.raises(ValueError, match=r"one time step at least.*\(4, 0, 3\)"):
+            kg.SNU(2, unroll=unroll)(np.ones((4, 0, 3)))
+    with pytest.raises(ValueError, match="unrolled over a known number of time steps"):
+        kg.SNU(2, unroll=True)(keras.Input((None, 3)))
+
+
+def test_stateful_batches_have_one_size():
+    layer = kg.SNU(2, stateful=True)
+    layer(np.ones((4, 5, 3)))
+    with pytest.raises(ValueError, match=r"must have 4 samples.*batch of 3"):
+        layer(np.ones((3, 5, 3)))
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_dropout_of_the_cell_in_a_loop_of_keras(unroll):
+    cell = kg.SNUCell(
+        8,
+        dropout=0.5,
+        seed=1,
+        input_activation="linear",
+        activation="linear",
+        decay=0.0,
+        use_bias=False,
+        kernel_initializer="identity",
+    )
+    layer = keras.layers.RNN(cell, return_sequences=True, unroll=unroll)
+    x = tf.ones((16, 5, 8))
+    np.testing.assert_array_equal(layer(x), x)
+    first, second = np.array(layer(x, training=True)), np.array(layer(x, training=True))
+    assert set(np.unique(first)) == {0.0, 2.0}
+    np.testing.assert_array_equal(first, np.repeat(first[:, :1], 5, axis=1))
+    assert (first != second).any()
 
 
 def test_bad_inputs():

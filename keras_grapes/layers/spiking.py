@@ -1,0 +1,205 @@
+"""Spiking layer without weights, to follow any layer that has them."""
+
+import numbers
+
+import keras
+from keras import ops
+
+from keras_grapes.layers.neuron import Neuron, check_unit_by_unit
+from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class SpikingCell(NeuronCell, keras.layers.Layer):
+    """Cell of `keras_grapes.Spiking`: one time step of a neuron, without weights.
+
+    Args:
+        neuron: A `keras_grapes.Neuron`.
+        lateral_inhibition: Float from 0 on. Defaults to 0.
+
+    Raises:
+        TypeError: If `neuron` is no `keras_grapes.Neuron`.
+        ValueError: If an argument is not one of the values above, or a unit of the neuron depends
+            on another.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> cells = [kg.SNUCell(16), kg.SpikingCell(kg.LeakyIntegrator())]
+    >>> cells[1].build((2, 16))
+    >>> keras.layers.RNN(cells)(keras.ops.ones((2, 20, 8))).shape
+    TensorShape([2, 16])
+    """
+
+    def __init__(self, neuron, lateral_inhibition=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(neuron, dict):
+            neuron = keras.saving.deserialize_keras_object(neuron)
+        if not isinstance(neuron, Neuron):
+            raise TypeError(
+                "`neuron` must be a `keras_grapes.Neuron`, such as `keras_grapes.LIF()`. Received: "
+                f"neuron={neuron!r} of type {type(neuron).__name__}"
+            )
+        is_number = isinstance(lateral_inhibition, numbers.Real)
+        if not is_number or isinstance(lateral_inhibition, bool) or lateral_inhibition < 0:
+            raise ValueError(
+                "`lateral_inhibition` must be a number from 0 on. Received: "
+                f"lateral_inhibition={lateral_inhibition!r}"
+            )
+        check_unit_by_unit(neuron)
+        self.autocast = False
+        self.neuron = neuron
+        self.lateral_inhibition = float(lateral_inhibition)
+        self.state_shape = None
+
+    @property
+    def state_size(self):
+        units = None if self.state_shape is None else self.state_shape[-1]
+        return [units] * (1 + len(self.neuron.states))
+
+    @property
+    def fires(self):
+        """Whether the outputs are spikes, or their rates."""
+        return self.neuron.fires
+
+    def build(self, input_shape):
+        if None in input_shape[1:]:
+            raise ValueError(
+                "The shape of the input of a time step must be known. Received for each time "
+                f"step: {tuple(input_shape)}"
+            )
+        self.state_shape = tuple(input_shape[1:])
+        self.built = True
+
+    def parameters(self):
+        return ()
+
+    def feedback_kernel(self):
+        if not self.lateral_inhibition:
+            return None
+        units = self.state_shape[-1]
+        others = ops.ones((units, units), self.compute_dtype) - ops.eye(
+            units, dtype=self.compute_dtype
+        )
+        return -self.lateral_inhibition * others
+
+    def project(self, inputs):
+        return inputs
+
+    def call(self, inputs, states):
+        return self.advance(inputs, states)
+
+    def get_initial_state(self, batch_size=None):
+        zeros = ops.zeros((batch_size, *self.state_shape), dtype=self.compute_dtype)
+        return [zeros] * len(self.state_size)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "neuron": keras.saving.serialize_keras_object(self.neuron),
+            "lateral_inhibition": self.lateral_inhibition,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class Spiking(NeuronLayer):
+    """Layer of neurons without weights: its input is their input current.
+
+    It follows a layer with weights, or its normalization, and takes any shape: every value of a
+    time step drives a unit of its own.
+
+    Args:
+        neuron: A `keras_grapes.Neuron`: `keras_grapes.LIF`, `keras_grapes.ALIF`,
+            `keras_grapes.Synaptic`, `keras_grapes.LeakyIntegrator` or one of your own.
+        lateral_inhibition: Float from 0 on: what each spike takes at the next step from the input
+            current of all other units in the last axis. Defaults to 0.
+        return_sequences: Bool, whether to return the outputs of all time steps, not only the last.
+            Defaults to `True`, unlike in recurrent layers, since other layers follow.
+        return_state: Bool, whether to return the last states too. Defaults to `False`.
+        go_backwards: Bool, whether to run from the last time step to the first. Defaults to
+            `False`.
+        stateful: Bool, whether a batch starts with the states in which the one before ended.
+            Defaults to `False`.
+        unroll: Bool, whether to unroll the loop over time. Defaults to `False`.
+        zero_output_for_mask: Bool, whether the output of masked time steps is 0 rather than that of
+            the step before. Defaults to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: Tensor `(batch, time, ...)`.
+        initial_state: List of tensors `(batch, ...)`, the output and the states of the neuron.
+        mask: Bool tensor `(batch, time)`, `False` for time steps to skip.
+
+    Returns:
+        Tensor like `sequences`; without `return_sequences`, without the time axis; with
+        `return_state` followed by the last output and states.
+
+    Raises:
+        TypeError: If `neuron` is no `keras_grapes.Neuron`.
+        ValueError: If an argument is not one of the values above, or a unit of the neuron depends
+            on another.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> model = keras.Sequential([
+    ...     keras.Input((20, 28, 28, 1)),
+    ...     keras.layers.TimeDistributed(keras.layers.Conv2D(8, 3)),
+    ...     keras.layers.BatchNormalization(),
+    ...     kg.Spiking(kg.LIF()),
+    ... ])
+    >>> model.output_shape
+    (None, 20, 26, 26, 8)
+    """
+
+    def __init__(
+        self,
+        neuron,
+        lateral_inhibition=0.0,
+        return_sequences=True,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        **kwargs,
+    ):
+        shared = {name: kwargs[name] for name in ("dtype",) if name in kwargs}
+        super().__init__(
+            SpikingCell(neuron, lateral_inhibition, **shared),
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **kwargs,
+        )
+
+    @property
+    def neuron(self):
+        return self.cell.neuron
+
+    @property
+    def lateral_inhibition(self):
+        return self.cell.lateral_inhibition
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        state = (sequences_shape[0], *sequences_shape[2:])
+        output = tuple(sequences_shape) if self.return_sequences else state
+        return (output, *[state] * len(self.cell.state_size)) if self.return_state else output
+
+    def get_config(self):
+        config = super().get_config()
+        cell = config.pop("cell")["config"]
+        return {
+            **config,
+            "neuron": cell["neuron"],
+            "lateral_inhibition": cell["lateral_inhibition"],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -1,0 +1,319 @@
+"""The way of a neuron through time, and of its errors back: the one loop for all neurons.
+
+All tensors have time as the first axis. One time step is little work, and to start an operation
+costs as much as the operation itself. So the loop takes a block of steps at once: what depends on
+the step before is written out step by step, and all else is one operation for the block.
+"""
+
+import dataclasses
+
+from keras import ops
+
+from keras_grapes import backend
+from keras_grapes.layers.neuron import Linearization, Moment, Neuron, is_tensor
+from keras_grapes.layers.surrogate import values_alone
+
+# Time steps of a block, where the length allows it. More of them take longer to trace.
+BLOCK = 5
+
+
+def integrate(neuron, current, output, state, parameters, recurrent_kernel=None, mask=None):
+    """Runs a neuron over all time steps, with a backward pass that goes through time once.
+
+    A masked step keeps output and state as they are.
+
+    Args:
+        neuron: The `Neuron`.
+        current: Tensor `(time, batch, ..., units)`, the input current.
+        output: Tensor `(batch, ..., units)`, the output before the first step.
+        state: Tuple of tensors like `output`, the state before the first step.
+        parameters: Tuple of numbers, and of tensors that broadcast over `output`.
+        recurrent_kernel: Tensor `(units, units)`, from the output before to the input current.
+            Defaults to `None`.
+        mask: Bool tensor `(time, batch, ...)` that broadcasts over `current`; `False` stands for
+            a masked step. Defaults to `None`.
+
+    Returns:
+        Tuple of the outputs of all steps, shaped as `current`, and of the last state, a tuple.
+    """
+    segments = _segments(ops.shape(current)[0], 1 if backend.is_compiled() else BLOCK)
+    learned = [p for p in parameters if is_tensor(p)]
+    kernels = [] if recurrent_kernel is None else [recurrent_kernel]
+
+    # The backend takes tensors by position alone.
+    @backend.custom_gradient
+    def run(current, output, *tensors):
+        tensors = list(tensors)
+        before = tuple(tensors.pop(0) for _ in state)
+        given = tuple(tensors.pop(0) if is_tensor(p) else p for p in parameters)
+        way = _Way(neuron, given, tensors[0] if tensors else None)
+        with values_alone():
+            traces, outputs, last = way.forward(segments, current, mask, output, before)
+
+        def backward(output_errors, *last_errors):
+            return way.backward(traces, output_errors, last_errors, outputs, output)
+
+        return (outputs, *last), backward
+
+    outputs, *last = run(current, output, *state, *learned, *kernels)
+    return outputs, tuple(last)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Segment:
+    """A stretch of time: `blocks` blocks of `steps` steps each. It starts at the step `start`."""
+
+    start: object
+    steps: int
+    blocks: object
+
+    def cut(self, tensor):
+        """The blocks of this stretch: `(blocks, steps, ...)`."""
+        stretch = tensor[self.start : self.start + self.blocks * self.steps]
+        return ops.reshape(stretch, (self.blocks, self.steps, *ops.shape(tensor)[1:]))
+
+    def joined(self, blocks):
+        """The inverse of `cut`."""
+        return ops.reshape(blocks, (self.blocks * self.steps, *ops.shape(blocks)[2:]))
+
+    def loop(self, step, state, record, backward=False):
+        """Runs a function of (block number, state) over the blocks, as `loop_over_time` does."""
+        if isinstance(self.blocks, int) and self.blocks == 1:
+            state, recorded = step(0, state)
+            return state, [ops.expand_dims(r, 0) for r in recorded]
+        range_ = (self.blocks - 1, self.blocks, -1) if backward else (0, self.blocks, 1)
+        return backend.loop_over_time(step, state, range_, record)
+
+
+def _segments(length, block):
+    """Divides a length of time, an int or a tensor, into stretches of blocks."""
+    if not isinstance(length, int):
+        # Blocks and a rest, in which any length ends, would take twice as long to trace.
+        return [_Segment(0, 1, length)]
+    # Better blocks of another size than a rest.
+    sizes = [size for size in range(block // 2 + 1, 2 * block) if length % size == 0]
+    steps = min(sizes, key=lambda size: abs(size - block), default=min(block, length))
+    blocks, rest = divmod(length, steps)
+    return [_Segment(0, steps, blocks)] + [_Segment(length - rest, rest, 1)] * (rest > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trace:
+    """What the forward pass leaves of a segment for the backward pass.
+
+    All but the list `entry` are `(blocks, steps, ...)`. The trajectory is a list of the outputs and
+    each state, and `entry` has what they are before the segment.
+    """
+
+    segment: _Segment
+    current: object
+    mask: object
+    entry: list
+    trajectory: list
+
+    def at(self, block):
+        """Lists of what output and states are before and after each step of a block."""
+        after = [moved[block] for moved in self.trajectory]
+        is_first, previous = block == 0, ops.maximum(block * self.segment.steps - 1, 0)
+        first = [
+            ops.where(is_first, entry, self.segment.joined(moved)[previous])
+            for entry, moved in zip(self.entry, self.trajectory)
+        ]
+        if self.segment.steps == 1:
+            return [ops.expand_dims(f, 0) for f in first], after
+        before = [ops.concatenate([f[None], a[:-1]]) for f, a in zip(first, after)]
+        return before, after
+
+
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """A neuron with its parameters on its way through time."""
+
+    neuron: Neuron
+    parameters: tuple
+    kernel: object
+
+    def forward(self, segments, current, mask, output, state):
+        """Returns a list of the `_Trace` of each segment, all outputs, and the last state."""
+        # Operations on tensors of one shape are the fastest.
+        shape = ops.shape(output)
+        parameters = tuple(
+            ops.broadcast_to(p, shape) if is_tensor(p) and len(p.shape) else p
+            for p in self.parameters
+        )
+        traces, parts, moving = [], [], [output, *state]
+        for segment in segments:
+            drives = segment.cut(current)
+            masks = None if mask is None else segment.cut(mask)
+
+            def advance(block, moving, drives=drives, masks=masks):
+                steps = ops.unstack(drives[block])
+                live = [None] * len(steps) if masks is None else ops.unstack(masks[block])
+                passed = []
+                for drive, is_live in zip(steps, live):
+                    moving = self._step(drive, is_live, moving, parameters)
+                    passed.append(moving)
+                return moving, [ops.stack(moved) for moved in zip(*passed)]
+
+            block_like = ops.zeros((segment.steps, *shape), output.dtype)
+            entry = moving
+            moving, trajectory = segment.loop(advance, moving, [block_like] * len(moving))
+            traces.append(_Trace(segment, drives, masks, entry, trajectory))
+            parts.append(segment.joined(trajectory[0]))
+        return traces, _concatenate(parts), tuple(moving[1:])
+
+    def _step(self, drive, is_live, moving, parameters):
+        output, *state = moving
+        if self.kernel is not None:
+            drive = drive + ops.matmul(output, self.kernel)
+        new = self.neuron.step(drive, output, tuple(state), parameters)
+        stepped = [self.neuron.emit(new, parameters), *new]
+        if is_live is None:
+            return stepped
+        return [ops.where(is_live, after, before) for after, before in zip(stepped, moving)]
+
+    def backward(self, traces, output_errors, last_errors, outputs, output):
+        """Returns the errors of current, first output, first state, parameters and kernel."""
+        none = ops.zeros_like(output)
+        learned = [p for p in self.parameters if is_tensor(p)]
+        moving = [none, *last_errors, *(ops.zeros_like(p) for p in learned)]
+        parts = []
+        for trace in reversed(traces):
+            errors = trace.segment.cut(output_errors)
+
+            def retreat(block, moving, trace=trace, errors=errors):
+                return self._retreat(trace, block, errors[block], moving)
+
+            shape = (trace.segment.steps, *ops.shape(output))
+            moving, (drive_errors,) = trace.segment.loop(
+                retreat, moving, [ops.zeros(shape, output.dtype)], backward=True
+            )
+            parts.insert(0, trace.segment.joined(drive_errors))
+        drive_errors = _concatenate(parts)
+        found = [drive_errors, *moving]
+        if self.kernel is not None:
+            before = ops.concatenate([ops.expand_dims(output, 0), outputs[:-1]])
+            found.append(_outer(before, drive_errors))
+        return tuple(found)
+
+    def _retreat(self, trace, block, errors, moving):
+        """Takes the errors of a block of steps back to the step before it."""
+        count = len(trace.trajectory) - 1
+        output_error, state_errors, sums = moving[0], moving[1 : count + 1], moving[count + 1 :]
+        (before, *before_states), (outputs, *states) = trace.at(block)
+
+        def drive():
+            drive = trace.current[block]
+            return drive if self.kernel is None else drive + ops.matmul(before, self.kernel)
+
+        moment = Moment(drive, before, tuple(before_states), outputs, tuple(states))
+        slopes = self.neuron.linearize(moment, self.parameters)
+        held = None
+        if trace.mask is not None:
+            slopes, held = _masked(slopes, trace.mask[block], outputs)
+        by_current, by_output, emission = (
+            [_by_step(slope, outputs) for slope in each]
+            for each in (slopes.by_current, slopes.by_output, slopes.emission)
+        )
+        by_state = [[_by_step(slope, outputs) for slope in row] for row in slopes.by_state]
+        held = _by_step(held, outputs)
+        errors = ops.unstack(errors)
+        output_errors, all_state_errors, drive_errors = [], [], []
+        for step in reversed(range(len(errors))):
+            output_error = errors[step] + output_error
+            state_errors = [
+                _sum([error, _product(emission[j][step], output_error)])
+                for j, error in enumerate(state_errors)
+            ]
+            output_errors.append(output_error)
+            all_state_errors.append(state_errors)
+            sent = [_product(by_output[i][step], e) for i, e in enumerate(state_errors)]
+            if self.kernel is not None:
+                drive_error = _sum(
+                    [_product(by_current[i][step], e) for i, e in enumerate(state_errors)]
+                )
+                drive_errors.append(drive_error)
+                sent.append(ops.matmul(drive_error, ops.transpose(self.kernel)))
+            sent.append(_product(held[step], output_error))
+            output_error = _sum(sent, otherwise=output_error)
+            state_errors = [
+                _sum(
+                    [_product(by_state[i][j][step], e) for i, e in enumerate(state_errors)],
+                    otherwise=output_error,
+                )
+                for j in range(count)
+            ]
+        output_errors = ops.stack(output_errors[::-1])
+        all_state_errors = tuple(ops.stack(e[::-1]) for e in zip(*all_state_errors))
+        if drive_errors:
+            drive_errors = ops.stack(drive_errors[::-1])
+        else:
+            drive_errors = _sum(
+                [_product(slope, e) for slope, e in zip(slopes.by_current, all_state_errors)],
+                otherwise=outputs,
+            )
+        added = slopes.parameter_errors(all_state_errors, output_errors)
+        sums = [s + a for s, a in zip(sums, (a for a in added if a is not None), strict=True)]
+        return [output_error, *state_errors, *sums], [drive_errors]
+
+
+def _masked(slopes, live, outputs):
+    """The derivatives where a masked step keeps what is, and that of the output by the one before.
+
+    What a masked step would have done must not matter, not even where it is not a number.
+    """
+    zeros = ops.zeros_like(outputs)
+    ones = ops.ones_like(outputs)
+
+    def masked(slope, otherwise=zeros):
+        if slope is None:
+            slope = zeros
+        return ops.where(live, slope, otherwise)
+
+    def parameter_errors(state_errors, output_error):
+        return slopes.parameter_errors(tuple(masked(e) for e in state_errors), masked(output_error))
+
+    by_state = tuple(
+        tuple(masked(slope, ones if i == j else zeros) for j, slope in enumerate(row))
+        for i, row in enumerate(slopes.by_state)
+    )
+    masked_slopes = Linearization(
+        by_current=tuple(map(masked, slopes.by_current)),
+        by_output=tuple(map(masked, slopes.by_output)),
+        by_state=by_state,
+        emission=tuple(map(masked, slopes.emission)),
+        parameter_errors=parameter_errors,
+    )
+    return masked_slopes, ops.where(live, zeros, ones)
+
+
+def _by_step(slope, outputs):
+    """A list of the derivatives of each step of a block."""
+    if is_tensor(slope) and slope is not None and len(slope.shape) == len(outputs.shape):
+        return ops.unstack(slope)
+    return [slope] * outputs.shape[0]
+
+
+def _product(slope, error):
+    return None if slope is None else slope * error
+
+
+def _sum(errors, otherwise=None):
+    """The sum of errors, some of which may be `None`; zeros like `otherwise` if all are."""
+    errors = [error for error in errors if error is not None]
+    if not errors:
+        return ops.zeros_like(otherwise)
+    result = errors[0]
+    for error in errors[1:]:
+        result = result + error
+    return result
+
+
+def _concatenate(parts):
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts)
+
+
+def _outer(before, errors):
+    units = errors.shape[-1]
+    before, errors = (ops.reshape(tensor, (-1, units)) for tensor in (before, errors))
+    return ops.matmul(ops.transpose(before), errors)
