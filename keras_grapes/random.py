@@ -7,7 +7,7 @@ hundred times as long. Philox is fast in both. A seed gives other numbers under 
 import numbers
 
 import keras
-from keras import ops
+import numpy as np
 
 from keras_grapes import backend
 
@@ -46,10 +46,10 @@ def _key_of(seed):
     if seed is None:
         return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32")
     if isinstance(seed, keras.random.SeedGenerator):
-        return ops.cast(seed.next(), "int64")
+        return seed.next()
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise ValueError(
             "`seed` must be an int, a `keras.random.SeedGenerator` or None. Received: "
             f"seed={seed!r}"
         )
-    return ops.convert_to_tensor([seed, 0], "int64")
+    return np.array([seed, 0], "int64")
