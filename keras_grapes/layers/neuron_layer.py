@@ -86,9 +86,15 @@ class NeuronCell:
 class NeuronLayer(keras.layers.RNN):
     """A layer of neurons over a sequence, whose cell is a `NeuronCell`."""
 
+    def __init__(self, cell, **kwargs):
+        super().__init__(cell, **kwargs)
+        # In half precision Keras would round the states that come in.
+        self.autocast = False
+
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # As in `keras.layers.RNN`, but for the states, which keep their precision.
         cell = self.cell
+        sequences = ops.cast(sequences, self.compute_dtype)
         if sequences.shape[1] == 0:
             raise ValueError(
                 f"Layer '{self.name}' needs one time step at least. Received: sequences of shape "
