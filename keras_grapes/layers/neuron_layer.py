@@ -88,8 +88,15 @@ class NeuronLayer(keras.layers.RNN):
 
     def __init__(self, cell, **kwargs):
         super().__init__(cell, **kwargs)
-        # In half precision Keras would round the states that come in.
+        # In half precision Keras would round the states that come in,
         self.autocast = False
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        super().build(sequences_shape, initial_state_shape)
+        if self.stateful:
+            # and those that it keeps, which no argument tells it.
+            for state in self.states:
+                state._autocast = False
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # As in `keras.layers.RNN`, but for the states, which keep their precision.
