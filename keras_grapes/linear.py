@@ -41,7 +41,7 @@ class LinearMap:
     >>> import keras_grapes as kg
     >>> layer = keras.layers.Dense(3)
     >>> layer.build((None, 2))
-    >>> kg.LinearMap(layer.kernel, keras.ops.matmul).kernels[0].shape
+    >>> tuple(kg.LinearMap(layer.kernel, keras.ops.matmul).kernels[0].shape)
     (2, 3)
     """
 
@@ -90,7 +90,7 @@ def register_linear_map(layer_class):
     ...         layer.w, lambda x, w: keras.ops.matmul(x, keras.ops.transpose(w)), kernel_axes=(-1,)
     ...     )
     >>> model = keras.Sequential([keras.Input((4,)), Transposed(), Transposed()])
-    >>> [kernel.shape for kernel in kg.FeedbackAlignment(model).feedback_kernels]
+    >>> [tuple(kernel.shape) for kernel in kg.FeedbackAlignment(model).feedback_kernels]
     [(8, 8)]
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
