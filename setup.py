@@ -35,9 +35,11 @@ setup(
             "tensorflow-datasets>=4.9.7",
             "tqdm>=4.66",
         ],
+        "nir": ["nir>=1.0"],
         "test": [
             "hypothesis>=6.100",
             "keras-tuner>=1.4",
+            "nir>=1.0",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "setuptools>=77",

@@ -28,6 +28,8 @@ RULES = {
     "FA": kg.FeedbackAlignment,
     "DFA": kg.DirectFeedbackAlignment,
     "IFA": kg.IndirectFeedbackAlignment,
+    "SF": kg.SignConcordantFeedback,
+    "DRTP": kg.DirectRandomTargetProjection,
 }
 
 
@@ -97,8 +99,8 @@ def multiplications(width, depth):
     forward, update, back = sum(kernels), sum(kernels), sum(kernels[1:])
     total = forward + update + back
     inner = sum(kernels[1:-1])
-    counts = {"BP": total, "FA": total}
-    counts["DFA"] = forward + update + depth * width * 10
+    counts = {"BP": total, "FA": total, "SF": total}
+    counts["DFA"] = counts["DRTP"] = forward + update + depth * width * 10
     counts["IFA"] = forward + update + inner + width * 10
     return {name: count / total for name, count in counts.items()}
 
@@ -115,7 +117,7 @@ def main():
             for name, rule in RULES.items():
                 models[name] = rule(make_model(arguments.width, arguments.depth))
                 models[f"{name}+GRAPES"] = rule(
-                    make_model(arguments.width, arguments.depth), modulation=True
+                    make_model(arguments.width, arguments.depth), modulation=kg.Modulation()
                 )
             steps = {name: make_step(model, batch, jit_compile) for name, model in models.items()}
             seconds = time_steps(steps, arguments.rounds, arguments.steps)

@@ -1,12 +1,15 @@
-"""Compares back-propagation with FA, DFA and IFA, each with and without GRAPES.
+"""Compares back-propagation with feedback rules, each with and without GRAPES.
 
     python examples/feedback_alignment.py
     python examples/feedback_alignment.py --dataset fashion_mnist --epochs 5
+    python examples/feedback_alignment.py --network residual
+    python examples/feedback_alignment.py --network spiking
 
-All eight start from the same weights and see the data in the same order; the three rules have the
-same feedback with and without GRAPES. A table compares their test accuracy after the last epoch,
-and pictures show the learning curves and how the updates of the rules align with those of
-back-propagation.
+On the fully connected network these are FA, DFA and IFA; on the residual and the spiking network
+FA, DFA and sign-concordant feedback (SF). All eight start from the same weights and see the data in
+the same order; the rules have the same feedback with and without GRAPES. A table compares their
+test accuracy after the last epoch, and pictures show the learning curves and how the updates of the
+rules align with those of back-propagation.
 """
 
 import dataclasses
@@ -16,7 +19,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from examples import command_line, data, drawing
+from examples import command_line, data, drawing, feedback_networks
 
 HIDDEN_UNITS = (256, 256, 256)
 BATCH_SIZE = 64
@@ -24,11 +27,10 @@ BATCH_SIZE = 64
 ANGLE_EXAMPLES = 512
 EPOCHS = 3
 EPOCHS_ON_DIGITS = 15
-# A rate that all eight stand.
-LEARNING_RATE = 0.02
+NETWORKS = ("dense", "residual", "spiking")
 
 # Okabe and Ito's colours.
-COLORS = {"BP": "#000000", "FA": "#E69F00", "DFA": "#0072B2", "IFA": "#009E73"}
+COLORS = {"BP": "#000000", "FA": "#E69F00", "DFA": "#0072B2", "IFA": "#009E73", "SF": "#CC79A7"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +58,11 @@ class Result:
         return f"{self.rule} + GRAPES" if self.grapes else self.rule
 
 
-def build_model(pixels, classes, seed):
-    """A fully connected tanh network; the same seed gives the same weights."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    hidden = [
-        keras.layers.Dense(units, activation="tanh", name=f"hidden_{number}")
-        for number, units in enumerate(HIDDEN_UNITS, start=1)
-    ]
-    output = keras.layers.Dense(classes, activation="softmax", name="output")
-    return keras.Sequential([keras.Input((pixels,)), *hidden, output])
+def make_network(name):
+    """Returns the `feedback_networks.Network` of a name."""
+    if name == "dense":
+        return feedback_networks.dense(HIDDEN_UNITS)
+    return getattr(feedback_networks, name)()
 
 
 def apply_rule(model, rule, grapes, seed):
@@ -79,21 +75,30 @@ def apply_rule(model, rule, grapes, seed):
         "FA": kg.FeedbackAlignment,
         "DFA": kg.DirectFeedbackAlignment,
         "IFA": kg.IndirectFeedbackAlignment,
+        "SF": kg.SignConcordantFeedback,
     }
-    return rules[rule](model, modulation=grapes, seed=seed)
+    modulation = kg.Modulation() if grapes else None
+    return rules[rule](model, modulation=modulation, seed=seed)
 
 
-def train(rule, grapes, dataset, options):
+def train(rule, grapes, network, dataset, options):
     """Trains the network by a rule and returns the `Result`."""
     import keras
 
     import keras_grapes as kg
 
-    model = build_model(dataset.train[0].shape[1], dataset.classes, options.seed)
+    def targets(labels):
+        return keras.utils.to_categorical(labels, dataset.classes) if one_hot else labels
+
+    one_hot = network.loss == "mse"
+    (images, labels), (test_images, test_labels) = dataset.train, dataset.test
+    training, test = (images, targets(labels)), (test_images, targets(test_labels))
+    keras.utils.set_random_seed(options.seed)
+    model = network.build(images.shape[1:], dataset.classes)
     model = apply_rule(model, rule, grapes, options.seed)
     model.compile(
         keras.optimizers.SGD(options.learning_rate),
-        loss="sparse_categorical_crossentropy",
+        loss=network.loss,
         metrics=["accuracy"],
     )
     marks, alignment = [], None
@@ -104,15 +109,15 @@ def train(rule, grapes, dataset, options):
         )
     ]
     if rule != "BP":
-        alignment = kg.callbacks.AlignmentAngle(*(part[:ANGLE_EXAMPLES] for part in dataset.train))
+        alignment = kg.callbacks.AlignmentAngle(*(part[:ANGLE_EXAMPLES] for part in training))
         callbacks.append(alignment)
     # Once more, so that the order of the data does not hang on what building has drawn.
     keras.utils.set_random_seed(options.seed)
     history = model.fit(
-        *dataset.train,
+        *training,
         batch_size=BATCH_SIZE,
         epochs=options.epochs,
-        validation_data=dataset.test,
+        validation_data=test,
         callbacks=callbacks,
         verbose=0,
     ).history
@@ -121,7 +126,7 @@ def train(rule, grapes, dataset, options):
 
 def table(results):
     """The comparison as text."""
-    names = [f"hidden_{number}" for number in range(1, len(HIDDEN_UNITS) + 1)]
+    names = _layers_to_show(results)
     lines = [
         f"{'':12}  test accuracy  training loss  seconds per epoch  angle to BP in "
         + ", ".join(names)
@@ -138,6 +143,12 @@ def table(results):
             line += "  diverged: choose a smaller --learning-rate"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _layers_to_show(results):
+    """Names of the hidden layers, of many the first, the middle and the last."""
+    names = next(list(one.alignment.angles) for one in results if one.alignment is not None)
+    return names if len(names) <= 3 else [names[0], names[len(names) // 2], names[-1]]
 
 
 def new_figure(columns, title):
@@ -187,11 +198,13 @@ def draw_angles(results, title, path):
 def parse(parser, arguments=None):
     parser.add_run_options(data.NAMES, "runs/feedback_alignment", EPOCHS, EPOCHS_ON_DIGITS)
     parser.add_argument(
+        "--network", choices=NETWORKS, default="dense", help="to train, default: dense"
+    )
+    parser.add_argument(
         "--learning-rate",
         type=command_line.positive_float,
-        default=LEARNING_RATE,
         metavar="RATE",
-        help=f"of plain SGD, default: {LEARNING_RATE}",
+        help="of plain SGD, default: one that all rules stand on the network",
     )
     return parser.parse_run(arguments)
 
@@ -199,7 +212,7 @@ def parse(parser, arguments=None):
 def main():
     parser = command_line.Parser(description=__doc__.splitlines()[0])
     options = parse(parser)
-    dataset = data.load_for(parser, options.dataset).flattened()
+    dataset = data.load_for(parser, options.dataset)
     command_line.import_tensorflow()
     parser.settle_epochs(options, dataset)
     compare(dataset, options)
@@ -207,19 +220,20 @@ def main():
 
 def compare(dataset, options):
     """Trains by every rule; prints the comparison and saves the pictures."""
-    sizes = (dataset.train[0].shape[1], *HIDDEN_UNITS, dataset.classes)
-    network = "-".join(str(size) for size in sizes) + " tanh"
+    network = make_network(options.network)
+    if options.learning_rate is None:
+        options.learning_rate = network.learning_rate
     optimizer = f"SGD, learning rate {options.learning_rate:g}"
     images, test_images = len(dataset.train[0]), len(dataset.test[0])
     print(f"Data       {dataset.title}, {images} images to train on and {test_images} to test on")
-    print(f"Network    {network}")
+    print(f"Network    {network.title}")
     print(f"Optimizer  {optimizer}, batches of {BATCH_SIZE}, {options.epochs} epochs")
     print(f"Seed       {options.seed}: the same initial weights and order of the data every time\n")
 
     results = []
-    for rule in COLORS:
+    for rule in network.rules:
         for grapes in (False, True):
-            results.append(train(rule, grapes, dataset, options))
+            results.append(train(rule, grapes, network, dataset, options))
             accuracy = results[-1].test_accuracy[-1]
             print(f"{len(results)}/8 {results[-1].name}: test accuracy {accuracy:.2%}", flush=True)
 
@@ -229,7 +243,7 @@ def compare(dataset, options):
         "difference:\ncompare with plain training at a larger --learning-rate, or see "
         "`kg.Modulation(unit_mean=True)`."
     )
-    title = f"{dataset.title}, {network}, {optimizer}, seed {options.seed}"
+    title = f"{dataset.title}, {network.title}, {optimizer}, seed {options.seed}"
     for draw, name in (
         (draw_learning_curves, "learning_curves.png"),
         (draw_angles, "alignment_angles.png"),

@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_grapes import backend, graph
+from keras_grapes.kernels import acting_kernel, current, stored_variable
 from keras_grapes.modulation import normalize_axes
 
 __all__ = ["Group", "register_grouping"]
@@ -25,7 +26,8 @@ class Group:
 
     Args:
         kernels: A variable, or a list of variables that feed the same nodes. Their sums of
-            absolute weights are added.
+            absolute weights are added. Of a layer that is quantized or has LoRA adapters, the
+            kernel that it computes.
         incoming_axes: Int or tuple of ints, the axes of each kernel to sum over; the remaining
             axes are the nodes. A list gives one entry per kernel. `None` stands for all axes but
             the last. Defaults to `None`.
@@ -38,7 +40,7 @@ class Group:
         guessed: Bool, whether the grouping is a guess from the shape. Defaults to `False`.
 
     Raises:
-        ValueError: If `incoming_axes` does not fit the kernels.
+        ValueError: If there is no kernel, or `incoming_axes` does not fit the kernels.
     """
 
     kernels: tuple
@@ -51,7 +53,12 @@ class Group:
         kernels = self.kernels if isinstance(self.kernels, (list, tuple)) else (self.kernels,)
         axes = self.incoming_axes
         axes = axes if isinstance(axes, list) else [axes] * len(kernels)
-        if not kernels or len(axes) != len(kernels):
+        if not kernels:
+            raise ValueError(
+                "A `Group` needs a kernel. Received: kernels=[]. A layer without nodes has no "
+                "group: return an empty list from the function that you register."
+            )
+        if len(axes) != len(kernels):
             raise ValueError(
                 "`incoming_axes` of a `Group` must have one entry per kernel. Received: "
                 f"{len(axes)} entries for {len(kernels)} kernels"
@@ -66,9 +73,23 @@ class Group:
         kernel, axes = self.kernels[0], self.incoming_axes[0]
         return tuple(size for axis, size in enumerate(kernel.shape) if axis not in axes)
 
+    @property
+    def variables(self):
+        """Tuple of the variables that stand for the kernels, of a computed one that of its base."""
+        return tuple(stored_variable(kernel) for kernel in self.kernels)
+
+    @property
+    def keys(self):
+        """Tuple of the `backend.variable_key`s of the `variables`: what identifies the kernels."""
+        return tuple(backend.variable_key(variable) for variable in self.variables)
+
+    def inner(self):
+        """Returns the same group as one whose nodes are not those of the layer's output."""
+        return dataclasses.replace(self, output_axis=None, feeds_output=False)
+
     def factor(self, modulation):
         """Returns the factors of the nodes now, shaped as `node_shape`."""
-        return modulation(list(self.kernels), self.incoming_axes)
+        return modulation([current(kernel) for kernel in self.kernels], self.incoming_axes)
 
     def over_kernel(self, factor, index):
         """Reshapes `factor` so that it broadcasts over the kernel at `index`."""
@@ -112,7 +133,8 @@ def register_grouping(layer_class):
 
     The decorated function gets a built layer of the class, or of a subclass, and returns its
     `keras_grapes.grouping.Group`, or a list of them in the order of the forward pass. An empty list
-    says that the layer has no nodes to modulate. Registering a class again replaces its function.
+    says that the layer has no nodes: its weights act on each value by itself, so that behind the
+    logits the layer before it is the output layer. Registering a class again replaces its function.
 
     Args:
         layer_class: A subclass of `keras.layers.Layer`.
@@ -153,10 +175,11 @@ def register_grouping(layer_class):
 
 def find_grouping(layer):
     """Returns the registered function of the layer's class or nearest base class, or `None`."""
-    for base in type(layer).__mro__:
-        if base in _groupings:
-            return _groupings[base]
-    return None
+    return _groupings.get(_registered_base(layer))
+
+
+def _registered_base(layer):
+    return next((base for base in type(layer).__mro__ if base in _groupings), None)
 
 
 def layer_groups(layer):
@@ -199,9 +222,7 @@ def nested_groups(layer):
     if find_grouping(layer) is not None:
         return layer_groups(layer)
     return [
-        group
-        if entry.is_output and group.feeds_output
-        else dataclasses.replace(group, output_axis=None, feeds_output=False)
+        group if entry.is_output_group(group) else group.inner()
         for entry in weight_layers(layer)
         for group in entry.groups
     ]
@@ -227,42 +248,157 @@ class WeightLayer:
         return self.is_output and group.feeds_output
 
 
-def weight_layers(root):
+def weight_layers(root, output_layers=None):
     """Lists the layers of a model, or of a composite layer, that own weights.
 
-    Output layers are found from the graph: those from which the output is reached through no
-    further kernel, nor through a layer of an unknown class that has matrices of weights. Where
-    there is no graph (subclassed models and composite layers) the last layer
-    with a group is taken for the output layer, and says so.
+    Output layers are those from which the output is reached through no further layer whose weights
+    mix nodes. Where there is a graph they are known from it. Of subclassed models and composite
+    layers the last part is taken, of several models in one the last that is trained; then
+    `output_guessed` says so.
 
     Args:
         root: A built `keras.Model` or layer.
+        output_layers: List of layers of `root`, or of their names or paths, that compute its
+            outputs; an empty one where `root` is a part and its outputs are hidden nodes of the
+            whole. Defaults to `None`, to find them.
 
     Returns:
         List of `WeightLayer`, in the order of the graph.
+
+    Raises:
+        TypeError: If `output_layers` holds something else than layers and strings.
+        ValueError: If one of `output_layers` is not in `root`, is one of several of that name, or
+            has no weights.
     """
     leaves = graph.leaf_layers(root) if graph.has_graph(root) else [root]
-    found = {}
-    for owner in (owner for leaf in leaves for owner in _owners(leaf)):
-        if id(owner) not in found:
-            found[id(owner)] = WeightLayer(owner, layer_groups(owner))
-
-    def with_groups(layer):
-        return [found[id(owner)] for owner in _owners(layer) if found[id(owner)].groups]
-
-    def with_nodes(layer):
-        # Without groups, as of tied embeddings, a layer can still be where the output is computed.
-        return with_groups(layer) or [found[id(o)] for o in _owners(layer) if _mixes_nodes(o)]
-
-    outputs = graph.output_calls(root)
-    reached = [root] if outputs is None else graph.reached_first(outputs, with_nodes)
-    for layer in reached:
-        candidates = with_nodes(layer)
-        for entry in candidates[-1:]:
-            entry.is_output = True
-        for entry in candidates:
-            entry.output_guessed = len(candidates) > 1
+    owners = {id(owner): owner for leaf in leaves for owner in _owners(leaf)}
+    found = {key: WeightLayer(owner, layer_groups(owner)) for key, owner in owners.items()}
+    search = _OutputSearch()
+    if output_layers is None:
+        search.add_outputs_of(root)
+    else:
+        for layer in _resolve(root, output_layers):
+            search.add_outputs_of(layer)
+    for key, entry in found.items():
+        entry.is_output = key in search.outputs
+        entry.output_guessed = key in search.guessed
     return list(found.values())
+
+
+class _OutputSearch:
+    """Looks for the owners of weights that compute a layer's output.
+
+    Attributes:
+        outputs: Set of the ids of those found.
+        guessed: Set of the ids of all owners among which the order alone decided.
+    """
+
+    def __init__(self):
+        self.outputs = set()
+        self.guessed = set()
+
+    def add_outputs_of(self, layer):
+        if graph.has_graph(layer):
+            calls = graph.output_calls(layer)
+            reached = graph.reached_first(calls, _mixing)
+            for one in reached:
+                self.add_outputs_of(one)
+            # A layer of an unknown class may act on each node by itself: then the one behind it is.
+            if any(is_unknown(owner) for one in reached for owner in _owners(one)):
+                for one in graph.reached_first(calls, _mixing_by_class):
+                    self.guessed.update(id(owner) for owner in _mixing(one) if one not in reached)
+                self.guessed.update(id(o) for one in reached for o in _owners(one) if is_unknown(o))
+            return
+        candidates = _mixing(layer) or list(_owners(layer))
+        if not candidates:
+            return
+        parts = [part for part in _parts(layer) if _mixing(part)]
+        if len(parts) == 1 and layer not in candidates:
+            self.add_outputs_of(parts[0])
+            return
+        if len(candidates) > 1:
+            self.guessed.update(id(owner) for owner in candidates)
+        table = _output_table(layer, candidates)
+        if table is not None or not parts:
+            self.outputs.add(id(table or candidates[-1]))
+        else:
+            self.add_outputs_of(_last_trained(parts))
+
+
+def _output_table(layer, candidates):
+    """The owner of the table of an embedding that a head multiplies by, if it is one.
+
+    The output then has a value for each row, and not one for each node of the last kernel.
+    """
+    widths = graph.output_widths(layer)
+    if any(widths & set(group.node_shape) for group in layer_groups(candidates[-1])):
+        return None
+    tables = [
+        owner
+        for owner in candidates
+        if not layer_groups(owner)
+        and any(len(w.shape) == 2 and w.shape[0] in widths for w in owner.weights)
+    ]
+    return tables[-1] if tables else None
+
+
+def _parts(layer):
+    return [] if find_grouping(layer) else graph.sublayers(layer)
+
+
+def _last_trained(parts):
+    """The last part; of parts that are models the last one that is trained."""
+    if isinstance(parts[-1], keras.Model) and not parts[-1].trainable_weights:
+        trained = [p for p in parts if isinstance(p, keras.Model) and p.trainable_weights]
+        return (trained or parts)[-1]
+    return parts[-1]
+
+
+def _resolve(root, output_layers):
+    """The layers of `root` that `output_layers` names."""
+    if isinstance(output_layers, (str, keras.layers.Layer)):
+        output_layers = [output_layers]
+    if not isinstance(output_layers, (list, tuple)):
+        raise TypeError(
+            "`output_layers` must be a list of layers or of their names. Received: "
+            f"output_layers={output_layers!r} of type {type(output_layers).__name__}"
+        )
+    known = [root, *graph.all_layers(root)]
+    return [_resolve_one(root, known, one) for one in output_layers]
+
+
+def _resolve_one(root, known, one):
+    if isinstance(one, keras.layers.Layer):
+        named = [layer for layer in known if layer is one]
+        title = f"'{one.name}'"
+    elif isinstance(one, str):
+        named = [layer for layer in known if one in (layer.name, layer.path)]
+        # A wrapper may have the name of the layer in it.
+        within = {id(inner) for layer in named for inner in graph.all_layers(layer)}
+        named = [layer for layer in named if id(layer) not in within]
+        title = repr(one)
+    else:
+        raise TypeError(
+            "`output_layers` must hold layers or names of layers. Received: "
+            f"{one!r} of type {type(one).__name__}"
+        )
+    if not named:
+        owners = [owner.name for owner in known if _has_own_weights(owner)]
+        raise ValueError(
+            f"`output_layers` names {title}, and '{root.name}' has no such layer. Its layers with "
+            f"weights are {owners}."
+        )
+    if len(named) > 1:
+        raise ValueError(
+            f"`output_layers` names {title}, and '{root.name}' has {len(named)} layers of that "
+            f"name. Pass the layer itself or its path: {[layer.path for layer in named]}."
+        )
+    if not named[0].weights:
+        raise ValueError(
+            f"`output_layers` names {title}, which has no weights. Name the layer ahead of it "
+            "whose kernel computes the output."
+        )
+    return named[0]
 
 
 # Their weights act on each node by itself, whatever axes they have.
@@ -280,8 +416,29 @@ _ELEMENTWISE = tuple(
 )
 
 
+def _mixing(layer):
+    """The layer and its sublayers whose own weights mix nodes, as far as can be told."""
+    return [owner for owner in _owners(layer) if layer_groups(owner) or _mixes_nodes(owner)]
+
+
+def _mixing_by_class(layer):
+    return [owner for owner in _mixing(layer) if not is_unknown(owner)]
+
+
+def is_unknown(layer):
+    """Whether it is not known which nodes a layer's matrices of weights feed, or whether any."""
+    return has_unknown_weights(layer) and not layer_groups(layer)
+
+
 def _mixes_nodes(layer):
-    return _has_matrices(layer) and not isinstance(layer, _ELEMENTWISE)
+    if isinstance(layer, layers.EinsumDense):
+        return bool(_einsum_axes(layer)[1])
+    if not _has_matrices(layer) or isinstance(layer, _ELEMENTWISE):
+        return False
+    # Who registers a class of his own without nodes says that it does not. Of Keras's classes
+    # without nodes an `Embedding` is looked up in, or multiplied by where the output is tied to it.
+    registered = _registered_base(layer)
+    return registered is None or registered.__module__.split(".")[0] == "keras"
 
 
 def _has_matrices(layer):
@@ -301,12 +458,15 @@ def _owners(layer):
     """
     if not isinstance(layer, keras.layers.Layer):
         return
-    sublayers = [] if find_grouping(layer) else graph.sublayers(layer)
-    nested = {id(weight) for sublayer in sublayers for weight in sublayer.weights}
-    if any(id(weight) not in nested for weight in layer.weights):
+    if _has_own_weights(layer):
         yield layer
-    for sublayer in sublayers:
-        yield from _owners(sublayer)
+    for part in _parts(layer):
+        yield from _owners(part)
+
+
+def _has_own_weights(layer):
+    nested = {id(weight) for part in _parts(layer) for weight in part.weights}
+    return any(id(weight) not in nested for weight in layer.weights)
 
 
 # `ErrorModulation`s that are alive, for optimizers that know no model.
@@ -365,22 +525,30 @@ def path_of(variable):
 
 @register_grouping(layers.Dense)
 def _dense(layer):
-    return Group(layer.kernel)
+    return Group(acting_kernel(layer))
 
 
 @register_grouping(layers.EinsumDense)
 def _einsum_dense(layer):
-    operands, output = layer.equation.replace(" ", "").split("->")
-    letters = operands.split(",")[1]
+    letters, incoming, output = _einsum_axes(layer)
     nodes = [c for c in letters if c in output]
-    incoming = tuple(i for i, c in enumerate(letters) if c not in output)
+    # A kernel that is summed away, or that is a scale of each value, or whose diagonal alone acts.
+    if not nodes or not incoming or len(set(letters)) < len(letters):
+        return []
     before, ellipsis, after = output.partition("...")
     if ellipsis:
         axis_of = {c: i for i, c in enumerate(before)}
         axis_of.update({c: i - len(after) for i, c in enumerate(after)})
     else:
         axis_of = {c: i - len(output) for i, c in enumerate(output)}
-    return Group(layer.kernel, incoming, output_axis=tuple(axis_of[c] for c in nodes))
+    return Group(acting_kernel(layer), incoming, output_axis=tuple(axis_of[c] for c in nodes))
+
+
+def _einsum_axes(layer):
+    """Letters of the kernel, those of its axes that are summed over, and letters of the output."""
+    operands, output = layer.equation.replace(" ", "").split("->")
+    letters = operands.split(",")[1]
+    return letters, tuple(i for i, c in enumerate(letters) if c not in output), output
 
 
 def _channel_axis(layer):
@@ -391,7 +559,7 @@ def _channel_axis(layer):
 @register_grouping(layers.Conv2D)
 @register_grouping(layers.Conv3D)
 def _conv(layer):
-    return Group(layer.kernel, output_axis=_channel_axis(layer))
+    return Group(acting_kernel(layer), output_axis=_channel_axis(layer))
 
 
 @register_grouping(layers.Conv1DTranspose)
@@ -415,7 +583,7 @@ def _depthwise_conv(layer):
 def _separable_conv(layer):
     spatial = tuple(range(len(layer.depthwise_kernel.shape) - 2))
     return [
-        Group(layer.depthwise_kernel, spatial, output_axis=None, feeds_output=False),
+        Group(layer.depthwise_kernel, spatial).inner(),
         Group(layer.pointwise_kernel, output_axis=_channel_axis(layer)),
     ]
 
@@ -425,11 +593,7 @@ def _separable_conv(layer):
 def _attention(layer):
     dense = [sub for sub in graph.sublayers(layer) if isinstance(sub, layers.EinsumDense)]
     output = layer._output_dense
-    hidden = [
-        dataclasses.replace(_einsum_dense(sub), output_axis=None, feeds_output=False)
-        for sub in dense
-        if sub is not output
-    ]
+    hidden = [_einsum_dense(sub).inner() for sub in dense if sub is not output]
     return [*hidden, _einsum_dense(output)]
 
 
@@ -455,12 +619,7 @@ def _conv_lstm(layer):
 @register_grouping(layers.StackedRNNCells)
 def _stacked_cells(stack):
     *hidden, last = [nested_groups(cell) for cell in stack.cells]
-    hidden = [
-        dataclasses.replace(g, output_axis=None, feeds_output=False)
-        for groups in hidden
-        for g in groups
-    ]
-    return [*hidden, *last]
+    return [*(group.inner() for groups in hidden for group in groups), *last]
 
 
 @register_grouping(layers.RNN)

@@ -235,6 +235,8 @@ def _pair_with_axes(kernel, incoming_axes):
 def _sum_of_absolute(weights, axes):
     weights = ops.abs(weights)
     *leading, last = weights.shape
+    if not axes:
+        return weights  # Each weight is a node.
     if math.prod(weights.shape) <= _FITS_CACHE:
         return ops.sum(weights, axis=axes)
     # In two stages, each in steps of neighbours in memory: down long columns a sum strides through

@@ -77,7 +77,7 @@ def export_saved_model(model, path, input_signature=None, overwrite=False):
     if not isinstance(model, keras.Model):
         raise TypeError(
             "`export_saved_model` takes a `keras.Model`. Received: "
-            f"model={model!r} of type {type(model).__name__}"
+            f"model={model!r} of type {type(model).__name__}{graph.keras_2_hint(model)}"
         )
     path = _check_path(path, overwrite)
     if isinstance(model, feedback.FeedbackModel):
@@ -208,8 +208,7 @@ def _used_by(serve, model):
     holder.weights = sorted(serve.variables, key=lambda variable: variable.name)
     holder.tables = [
         value
-        for layer in graph.all_layers(model)
-        for value in vars(layer).values()
+        for value in graph.held_objects(model)
         if isinstance(value, tf.saved_model.experimental.TrackableResource)
     ]
     return holder

@@ -218,6 +218,15 @@ def test_unknown_recurrent_cell_is_guessed_with_both_kernels():
     assert len(group.kernels) == 2
 
 
+def test_every_weight_of_keras_layers_is_known():
+    """A matrix of a layer of Keras that is no kernel is not one of an unknown class."""
+    for layer, shape in [(layers.PReLU(), (5, 3)), (layers.Embedding(5, 4), ())]:
+        layer = built(layer, shape)
+        assert any(len(weight.shape) >= 2 for weight in layer.weights)
+        assert not grouping.has_unknown_weights(layer)
+    assert grouping.has_unknown_weights(built(OutgoingFirst(), (3,)))
+
+
 @pytest.fixture
 def registered():
     @kg.register_grouping(OutgoingFirst)
@@ -250,8 +259,57 @@ def test_registering_something_else_is_refused():
             grouping.layer_groups(built(OutgoingFirst(), (3,)))
     finally:
         del grouping._groupings[OutgoingFirst]
+
+
+def test_bad_groups_are_refused():
     with pytest.raises(ValueError, match="one entry per kernel"):
         grouping.Group([np.ones((2, 2))], [0, 0])
+    with pytest.raises(ValueError, match=r"needs a kernel.*return an empty list"):
+        grouping.Group([])
+
+
+def test_inner_group_is_not_that_of_the_output():
+    group = grouping.Group(np.ones((2, 3)), 1, output_axis=1, guessed=True)
+    inner = group.inner()
+    assert (inner.output_axis, inner.feeds_output) == (None, False)
+    assert (inner.incoming_axes, inner.guessed) == ([(1,)], True)
+    assert inner.kernels[0] is group.kernels[0]
+
+
+@pytest.mark.parametrize(
+    "equation, output_shape",
+    [
+        ("abc,c->ab", (5,)),  # Summed away,
+        ("abc,bc->a", ()),
+        ("abc,c->abc", (5, 3)),  # a scale of each value,
+        ("abc,bc->abc", (5, 3)),
+    ],
+)
+def test_einsum_without_nodes(equation, output_shape):
+    """A kernel without axes of nodes, or with nothing to sum over, is no kernel of nodes."""
+    inputs = keras.Input(SEQUENCE)
+    hidden = layers.Dense(3, name="hidden")(inputs)
+    einsum = layers.EinsumDense(equation, output_shape, name="einsum")
+    outputs = einsum(hidden)
+    assert grouping.layer_groups(einsum) == []
+    alone = keras.Model(inputs, outputs)
+    sums = "->abc" not in equation
+    # What sums is where the output is computed; behind a scale it is the layer before.
+    assert output_layers(alone) == ["einsum" if sums else "hidden"]
+    model = keras.Model(inputs, layers.Dense(2, name="out")(layers.Flatten()(outputs)))
+    assert output_layers(model) == ["out"]
+    (group,) = kg.Grapes("sgd", model=model).find_groups(model)
+    assert group.kernels[0] is model.get_layer("hidden").kernel
+    assert "einsum" in kg.summary(model)
+    copy = kg.propagate(model)
+    assert [type(layer).__name__ for layer in copy.layers].count("ErrorModulation") == 1
+    with pytest.raises(ValueError, match="cannot wrap layer"):
+        kg.ErrorModulation(einsum)
+
+
+def test_einsum_with_a_repeated_letter_has_no_nodes():
+    layer = layers.EinsumDense("ab,bcc->ac", output_shape=3)
+    assert grouping.layer_groups(layer) == []
 
 
 def hidden_and_output(model):
@@ -405,3 +463,221 @@ def test_elementwise_weights_behind_the_output_layer(layer):
     hidden = layers.Dense(6, name="hidden")(inputs)
     model = keras.Model(inputs, layer(layers.Dense(4, name="out")(hidden)))
     assert output_layers(model) == ["out"]
+
+
+def guessed_layers(model, **options):
+    entries = grouping.weight_layers(model, **options)
+    return [entry.layer.name for entry in entries if entry.output_guessed]
+
+
+class Scale(layers.Layer):
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=(1, input_shape[-1]), initializer="ones")
+
+    def call(self, x):
+        return x * self.w
+
+
+@pytest.fixture
+def scale_without_nodes():
+    kg.register_grouping(Scale)(lambda layer: [])
+    yield
+    del grouping._groupings[Scale]
+
+
+def scaled():
+    dense = [layers.Dense(4, name="hidden"), layers.Dense(3, name="logits")]
+    return keras.Sequential([keras.Input((4,)), *dense, Scale(name="scale")])
+
+
+def test_a_layer_registered_without_nodes_is_looked_behind(scale_without_nodes):
+    model = scaled()
+    assert output_layers(model) == ["logits"]
+    assert guessed_layers(model) == []
+    (group,) = kg.Grapes("sgd", model=model).find_groups(model)
+    assert group.kernels[0] is model.layers[0].kernel
+
+
+def test_an_output_layer_of_an_unknown_class_is_a_guess():
+    model = scaled()
+    assert output_layers(model) == ["scale"]
+    assert guessed_layers(model) == ["logits", "scale"]
+    with pytest.warns(UserWarning, match=r"'scale' of class Scale.*output_layers"):
+        kg.Grapes("sgd", model=model).build(model.trainable_variables)
+
+
+@pytest.mark.parametrize("given", [["logits"], "logits", "by layer", "by path"])
+def test_output_layers_are_said(given):
+    model = scaled()
+    logits = model.get_layer("logits")
+    given = [logits] if given == "by layer" else given
+    given = [logits.path] if given == "by path" else given
+    outputs = [e.layer for e in grouping.weight_layers(model, given) if e.is_output]
+    assert outputs == [logits]
+    assert guessed_layers(model, output_layers=given) == []
+
+
+def test_no_output_layer():
+    """Of an encoder that is a part of a whole all layers are hidden."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), layers.Dense(3)])
+    assert not any(entry.is_output for entry in grouping.weight_layers(model, []))
+    assert len(kg.Grapes("sgd", model=model, output_layers=[]).find_groups(model)) == 2
+
+
+def test_a_model_among_the_output_layers_knows_its_own():
+    x = keras.Input((4,))
+    head = keras.Sequential([layers.Dense(4, name="a"), layers.Dense(2, name="b")], name="head")
+    other = keras.Sequential([layers.Dense(4, name="a"), layers.Dense(2, name="c")], name="other")
+    model = keras.Model(x, other(head(x)))
+    entries = grouping.weight_layers(model, ["head", "other"])
+    assert [entry.is_output for entry in entries] == [False, True, False, True]
+    with pytest.raises(ValueError, match=r"2 layers of that name.*other/a"):
+        grouping.weight_layers(model, ["a"])
+
+
+def test_a_wrapper_has_the_name_of_the_layer_in_it():
+    model = kg.propagate(scaled(), select=lambda layer: layer.name == "hidden")
+    entries = grouping.weight_layers(model, ["hidden"])
+    assert [e.layer.name for e in entries if e.is_output] == ["hidden"]
+
+
+@pytest.mark.parametrize(
+    "given, error, match",
+    [
+        (["nowhere"], ValueError, r"'nowhere'.*no such layer.*'hidden', 'logits', 'scale'"),
+        ([layers.Dense(3, name="foreign")], ValueError, "'foreign'.*no such layer"),
+        (["free"], ValueError, "'free', which has no weights"),
+        ([3], TypeError, "Received: 3 of type int"),
+        (3, TypeError, "must be a list.*Received: output_layers=3"),
+    ],
+)
+def test_bad_output_layers_are_refused(given, error, match):
+    model = scaled()
+    model.add(layers.ReLU(name="free"))
+    with pytest.raises(error, match=match):
+        kg.Grapes("sgd", model=model, output_layers=given)
+
+
+def test_output_layers_need_a_model():
+    with pytest.raises(ValueError, match="`output_layers` are layers of a model"):
+        kg.Grapes("sgd", output_layers=["logits"])
+
+
+class TiedHead(layers.Layer):
+    """A hidden layer, and a product with the table of an embedding, as of a masked language model.
+
+    `own_table` takes the variable of the table, `embedding` the layer that has it.
+    """
+
+    def __init__(self, embedding, own_table=False, **kwargs):
+        super().__init__(**kwargs)
+        if own_table:
+            self.table = embedding.embeddings
+        else:
+            self.embedding = embedding
+        self.inner = layers.Dense(6, "relu", name="inner")
+        self.norm = layers.LayerNormalization(name="norm")
+
+    def call(self, x):
+        table = self.table if hasattr(self, "table") else self.embedding.embeddings
+        return keras.ops.matmul(self.norm(self.inner(x)), keras.ops.transpose(table))
+
+
+@pytest.mark.parametrize("own_table", [False, True])
+def test_a_head_that_multiplies_by_an_embedding(own_table):
+    embedding = layers.Embedding(9, 6, name="embedding")
+    tokens = keras.Input((5,), dtype="int32")
+    x = layers.Dense(6, name="body")(embedding(tokens))
+    head = TiedHead(embedding, own_table, name="head")
+    model = keras.Model(tokens, head(x))
+    output = "head" if own_table else "embedding"
+    assert output_layers(model) == [output]
+    assert set(guessed_layers(model)) == {output, "inner"}
+    groups = kg.Grapes("sgd", model=model).find_groups(model)
+    assert [g.kernels[0] for g in groups] == [model.get_layer("body").kernel, head.inner.kernel]
+    (group,) = kg.Grapes("sgd", model=model, output_layers=["inner"]).find_groups(model)
+    assert group.kernels[0] is model.get_layer("body").kernel
+
+
+def test_a_composite_with_an_embedding_of_its_own_ends_in_its_last_layer():
+    class Encoder(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.embedding = layers.Embedding(9, 6, name="embedding")
+            self.inner = layers.Dense(6, name="inner")
+            self.last = layers.Dense(6, name="last")
+
+        def call(self, x):
+            return self.last(self.inner(self.embedding(x)))
+
+    tokens = keras.Input((5,), dtype="int32")
+    model = keras.Model(tokens, Encoder()(tokens))
+    assert output_layers(model) == ["last"]
+
+
+class Distiller(keras.Model):
+    def __init__(self, order):
+        super().__init__()
+        for name in order:
+            dense = [layers.Dense(4, name=f"{name}_hidden"), layers.Dense(2, name=f"{name}_out")]
+            part = keras.Sequential([keras.Input((3,)), *dense, layers.ReLU()], name=name)
+            setattr(self, name, part)
+        self.teacher.trainable = False
+
+    def call(self, x):
+        return self.student(x)
+
+
+@pytest.mark.parametrize("order", [("student", "teacher"), ("teacher", "student")])
+def test_the_part_that_is_trained_has_the_output(order):
+    model = Distiller(order)
+    assert output_layers(model) == ["student_out"]
+    assert len(guessed_layers(model)) == 4
+    groups = kg.Grapes("sgd", model=model).find_groups(model)
+    assert [g.kernels[0] for g in groups] == [model.student.layers[0].kernel]
+
+
+def test_several_heads_of_a_subclassed_model():
+    class ActorCritic(keras.Model):
+        def __init__(self):
+            super().__init__()
+            for name in ("body", "actor", "critic"):
+                setattr(self, name, layers.Dense(3, name=name))
+
+        def call(self, x):
+            x = self.body(x)
+            return self.actor(x), self.critic(x)
+
+    model = ActorCritic()
+    model(np.zeros((1, 3)))
+    assert output_layers(model) == ["critic"]
+    assert guessed_layers(model) == ["body", "actor", "critic"]
+    grapes = kg.Grapes("sgd", model=model, output_layers=["actor", "critic"])
+    (group,) = grapes.find_groups(model)
+    assert group.kernels[0] is model.body.kernel
+    # A head that is frozen stays where the output is computed.
+    model.critic.trainable = False
+    assert output_layers(model) == ["critic"]
+
+
+def test_a_functional_model_with_a_call_of_its_own_is_guessed():
+    class WithHead(keras.Model):
+        def __init__(self):
+            inputs = keras.Input((4,))
+            super().__init__(inputs, layers.Dense(8, name="features")(inputs))
+            self.head = layers.Dense(2, name="head")
+            self.head.build((None, 8))
+
+        def call(self, x, training=None, mask=None):
+            return self.head(super().call(x))
+
+    model = WithHead()
+    assert output_layers(model) == ["head"]
+    assert guessed_layers(model) == ["features", "head"]
+
+
+def test_a_block_in_a_wrapper_is_no_guess():
+    block = keras.Sequential([layers.Dense(3, name="dense"), layers.ReLU()])
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), kg.ErrorModulation(block)])
+    assert output_layers(model) == ["dense"]
+    assert guessed_layers(model) == []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import keras_grapes as kg
+from keras_grapes import modulation
 
 KERNEL = np.array([[1.0, -4.0, 0.0], [2.0, 0.0, 0.5]], "float32")
 
@@ -25,9 +26,52 @@ def test_importance_sums_absolute_weights_over_all_axes_but_the_last():
 
 
 @pytest.mark.parametrize("inputs", [1, 7, 16, 37, 100, 784])
-def test_importance_of_any_number_of_inputs(inputs):
-    kernel = np.random.default_rng(0).normal(size=(inputs, 900))
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_importance_of_any_number_of_inputs(inputs, in_blocks, monkeypatch):
+    if in_blocks:
+        monkeypatch.setattr(modulation, "_FITS_CACHE", 0)
+    kernel = np.random.default_rng(0).normal(size=(inputs, 90))
     np.testing.assert_allclose(kg.node_importance(kernel), np.abs(kernel).sum(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "shape, axes",
+    [
+        ((6, 5), (1,)),
+        ((37, 130), (1,)),
+        ((37, 127), (1,)),
+        ((3, 4, 64), (0, 2)),
+        ((3, 4, 64), (1, 2)),
+        ((3, 4, 64), (2,)),
+        ((3, 4, 64), (0,)),
+        ((3, 4, 64), (1,)),
+        ((3, 4, 64), (0, 1)),
+        ((2, 3, 4, 5), (0, 1, 3)),
+        ((2, 3, 4, 5), (0, 1)),
+        ((2, 3, 4, 5), (1, 2, 3)),
+        ((7,), ()),
+        ((7, 8), ()),
+    ],
+)
+def test_importance_of_large_kernels_over_any_axes(shape, axes, monkeypatch):
+    """Large kernels are summed in blocks, in another way for each place of the axes."""
+    kernel = np.random.default_rng(0).normal(size=shape)
+    expected = np.abs(kernel).sum(axes)
+    for limit in (modulation._FITS_CACHE, 0):
+        monkeypatch.setattr(modulation, "_FITS_CACHE", limit)
+        np.testing.assert_allclose(kg.node_importance(kernel, axes), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape, axes", [((300, 300), (0,)), ((300, 300), (1,))])
+def test_sums_of_large_kernels_are_taken_in_blocks(shape, axes, monkeypatch):
+    """The blocks are there: with sums of neighbours alone the numbers would be the same."""
+    shapes = []
+    reshape = modulation.ops.reshape
+    monkeypatch.setattr(
+        modulation.ops, "reshape", lambda x, shape: shapes.append(shape) or reshape(x, shape)
+    )
+    kg.node_importance(np.ones(shape, "float32"), axes)
+    assert shapes == [{(0,): (20, 15, 300), (1,): (300, 5, 60)}[axes]]
 
 
 @pytest.mark.parametrize("axes", [1, (1,), [1], -1])

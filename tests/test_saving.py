@@ -470,3 +470,35 @@ def test_stateful_layers_keep_their_batch_size_and_state(tmp_path):
     x = tf.constant(SEQUENCES)
     for _ in range(2):
         np.testing.assert_allclose(run(x=x)["y"], model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "object"])
+def test_lookup_tables_deep_in_a_layer(kind, tmp_path):
+    keys, values = tf.constant([1, 2], "int64"), tf.constant([10.0, 20.0])
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), 0.0)
+
+    class Holder:
+        def __init__(self):
+            self.inner = {"table": table}
+
+    class Look(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.held = {"list": [table], "dict": {"a": [table]}, "object": Holder()}[kind]
+
+        def call(self, x):
+            find = {
+                "list": lambda: self.held[0],
+                "dict": lambda: self.held["a"][0],
+                "object": lambda: self.held.inner["table"],
+            }
+            return find[kind]().lookup(x)
+
+        def compute_output_spec(self, x):
+            return keras.KerasTensor(x.shape, "float32")
+
+    i = keras.Input((2,), dtype="int64", name="key")
+    model = keras.Model(i, Look()(i))
+    serve = served(kg.export_saved_model(model, tmp_path / "1"))
+    (found,) = serve(key=tf.constant([[1, 3]], "int64")).values()
+    np.testing.assert_array_equal(found, [[10.0, 0.0]])

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import pathlib
 import pkgutil
 
@@ -16,13 +17,16 @@ MODULES = [module.name for module in pkgutil.walk_packages(keras_grapes.__path__
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
-    ("version", "modulation", "graph", "backend"),
-    ("random",),
+    ("version", "modulation", "graph", "backend", "kernels", "losses", "regularizers"),
+    ("random", "metrics"),
     ("grouping",),
+    ("linear",),
+    ("wiring",),
     ("optimizers", "layers", "training"),
     ("models", "saving", "hardware"),
-    ("analysis",),
+    ("analysis", "nir"),
     ("callbacks",),
+    ("comparison",),
 ]
 # Where TensorFlow may be named: see the design of the package. Of the callbacks, one writes
 # histograms for TensorBoard.
@@ -68,4 +72,5 @@ def test_public_names_have_docstrings_with_a_running_example():
         value = getattr(keras_grapes, name)
         if callable(value):
             assert ">>>" in (value.__doc__ or ""), name
-            assert "Args:" in value.__doc__, name
+            if inspect.signature(value).parameters:
+                assert "Args:" in value.__doc__, name

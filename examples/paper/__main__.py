@@ -12,7 +12,6 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from examples import command_line, data
 from examples.paper import schedule
-from examples.paper.records import BusyError, Records
 from examples.paper.report import Report, unique_runs
 from examples.paper.settings import ARMS, PAPER_ARMS
 from examples.paper.studies import STUDIES
@@ -28,7 +27,8 @@ def parse(parser, arguments=None):
         "--preset",
         choices=PRESETS,
         default="quick",
-        help="paper: the paper's settings; reduced: up to half an hour; default: quick, a look",
+        help="paper: the paper's settings; long: a part of them with all epochs; reduced: up to "
+        "half an hour; default: quick, a look",
     )
     parser.add_argument(
         "--output",
@@ -80,7 +80,13 @@ def parse(parser, arguments=None):
     return options
 
 
-def main(arguments=None):
+def main(arguments=None, executor=None):
+    """Does what the command line asks for.
+
+    Args:
+        arguments: List of strings. Defaults to `None`, those of the process.
+        executor: See `schedule.run_all`. Defaults to `None`.
+    """
     parser = command_line.Parser(
         prog="python -m examples.paper", description=__doc__.splitlines()[0]
     )
@@ -89,18 +95,21 @@ def main(arguments=None):
         print("\n".join(f"{study.name:22}{study.title}" for study in STUDIES.values()))
         return
     try:
-        perform(STUDIES[options.name], options)
+        perform(STUDIES[options.name], options, executor)
     except data.UnavailableError as error:
         parser.error(
             f"{error} Set TFDS_DATA_DIR to a folder that has it, or go on with another --dataset: "
             "digits needs no download."
         )
-    except (BusyError, ValueError) as error:
+    except (BlockingIOError, ValueError, schedule.WorkerError) as error:
         parser.error(str(error))
 
 
-def perform(study, options):
+def perform(study, options, executor=None):
     """Trains what is not recorded yet, then writes table and figure."""
+    command_line.import_tensorflow()
+    from examples.paper.records import Records
+
     records = Records(options.output / RECORDS)
     runs = unique_runs(study, options.scale)
     known = records.load()
@@ -114,7 +123,7 @@ def perform(study, options):
             seconds = schedule.estimate(pending)
             print(f"The others will take {schedule.duration(seconds)} on this machine.", flush=True)
         with records.writing():
-            schedule.run_all(pending, records, options.jobs)
+            schedule.run_all(pending, records, options.jobs, executor)
     write(Report(study, options.preset, options.scale, records.load()), options.output)
 
 
@@ -126,7 +135,7 @@ def write(report, folder):
     study = report.study
     print(f"\n{report.tables}\n")
     table, picture = (folder / f"{study.name}.{kind}" for kind in ("md", "png"))
-    text = f"**{study.title}.** {report.caption}\n\n{report.tables}\n"
+    text = f"**{report.title}.** {report.caption}\n\n{report.tables}\n"
     table.write_text(text, encoding="utf-8")
     report.save_figure(picture)
     print(f"Table {table}, figure {picture}")

@@ -18,6 +18,7 @@ LOOKS = {
     "mean only": {"color": "#E69F00", "marker": "s", "linestyle": "--", **_AROUND},
     "pattern only": {"color": "#009E73", "marker": "D", "linestyle": "-.", **_AROUND},
 }
+RAISED = {"color": "#CC79A7", "marker": "v", "linestyle": "--", "markersize": 5}
 
 
 def new(rows, columns, **shared):
@@ -115,12 +116,16 @@ def points(axes, outcomes, names, name_of, metric, arm):
 
 
 def finish(axes, x_label, y_label="test accuracy (%)", title="", log=False, whole=False):
+    if not axes.has_data():  # Of a study that is not through.
+        axes.set_axis_off()
+        axes.set_title(f"{title}: nothing recorded yet", fontsize="medium")
+        return
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if log:
+    if log and axes.lines:
         values = sorted({x for line in axes.lines for x in line.get_xdata()})
         axes.set_xscale("log")
         axes.set_xticks(values, [f"{x:g}" for x in values])

@@ -3,6 +3,7 @@
 import keras
 
 import keras_grapes as kg
+from examples.paper.dropout import Dropout
 from examples.paper.settings import ARMS
 
 OPTIMIZERS = {
@@ -21,8 +22,6 @@ RULES = {
 
 # Of weights in hardware; the initial ones of a layer with 256 inputs reach 0.15.
 WEIGHT_RANGE = 0.5
-# For measures of networks without modulation.
-GRAPES = kg.Modulation()
 
 
 def build(settings, shape, classes):
@@ -98,6 +97,11 @@ LOSSES = {
 }
 
 
+def _seed(settings, number):
+    """The seed of a dropout layer: the same in all arms of a run."""
+    return 1000 * settings.seed + number
+
+
 def _dense(settings, shape, classes):
     initializer = "he_uniform" if settings.activation == "relu" else "glorot_uniform"
     shared = {"use_bias": settings.bias, "kernel_initializer": initializer}
@@ -111,19 +115,19 @@ def _dense(settings, shape, classes):
             )
         )
         if settings.dropout:
-            layers.append(keras.layers.Dropout(settings.dropout))
+            layers.append(Dropout(settings.dropout, seed=_seed(settings, number)))
     layers.append(keras.layers.Dense(classes, settings.output, name="output", **shared))
     return keras.Sequential(layers)
 
 
 def _deformations(settings):
     """Layers that deform training images at random, by Keras's own preprocessing."""
-    if settings.deformation == "affine":
+    if "affine" in settings.deformation:
         # Shares of a turn and of the size.
         yield keras.layers.RandomRotation(0.04, fill_mode="constant")
         yield keras.layers.RandomTranslation(0.08, 0.08, fill_mode="constant")
         yield keras.layers.RandomZoom(0.1, fill_mode="constant")
-    elif settings.deformation == "elastic":
+    if "elastic" in settings.deformation:
         if not hasattr(keras.layers, "RandomElasticTransform"):
             raise ValueError(
                 f"elastic deformation needs a newer Keras than {keras.__version__}, one with "
@@ -147,6 +151,7 @@ def _spiking(settings, shape, classes):
         unit(
             units,
             input_activation=_INPUT_ACTIVATION[settings.network],
+            reset=settings.reset,
             return_sequences=True,
             name=name,
         )
@@ -177,18 +182,54 @@ def _residual(settings, shape, classes):
         )(x)
         return keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
 
+    width = settings.filters
     inputs = keras.Input(shape)
-    x = convolution(inputs, 64)
-    for filters, deep in ((128, 128), (256, 512)):
+    x = convolution(inputs, width)
+    for filters, deep in ((2 * width, 2 * width), (4 * width, 8 * width)):
         if filters != deep:
             x = keras.layers.MaxPooling2D()(convolution(x, filters))
             filters = deep
         x = keras.layers.MaxPooling2D()(convolution(x, filters))
         x = keras.layers.add([x, convolution(convolution(x, filters), filters)])
     x = keras.layers.GlobalMaxPooling2D()(x)
-    x = keras.layers.Dropout(settings.dropout)(x)
+    x = Dropout(settings.dropout, seed=_seed(settings, 1))(x)
     outputs = keras.layers.Dense(classes, "softmax", use_bias=settings.bias)(x)
     return keras.Model(inputs, outputs)
 
 
-_NETWORKS = {"dense": _dense, "SNU": _spiking, "SSNU": _spiking, "residual": _residual}
+def _convolutional(settings, shape, classes):
+    """Two convolutions and two dense layers, with Keras's defaults."""
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            keras.layers.Conv2D(16, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(classes, "softmax"),
+        ]
+    )
+
+
+def _recurrent(settings, shape, classes):
+    """An LSTM that reads an image row by row, with Keras's defaults."""
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            keras.layers.Reshape((shape[0], -1)),
+            keras.layers.LSTM(64),
+            keras.layers.Dense(classes, "softmax"),
+        ]
+    )
+
+
+_NETWORKS = {
+    "dense": _dense,
+    "SNU": _spiking,
+    "SSNU": _spiking,
+    "residual": _residual,
+    "convolutional": _convolutional,
+    "recurrent": _recurrent,
+}

@@ -8,11 +8,15 @@ from examples.paper.settings import ARMS
 # What the paper reads from a run.
 METRICS = {
     "final": "mean test accuracy of the last tenth of the epochs, ten at most, in percent",
-    "best": "test accuracy of the best epoch, in percent",
-    "slowness": "epochs to half of the largest test accuracy, by the plateau equation",
+    "best": "test accuracy of the epoch that is best in validation, in percent",
+    "validation": "as the final test accuracy, on the validation images",
+    "slowness": "epochs to half of the largest test accuracy, by the plateau equation fitted to "
+    "the first 100 epochs; below 1 it is read off the fit ahead of the first measurement, and "
+    "says no more than within the first epoch",
     "average": "test accuracy on all tasks after the last of them, in percent",
     "past": "test accuracy on the earlier tasks after the last task, in percent",
-    "future": "test accuracy on the task to come, mean over the tasks, in percent",
+    "future": "test accuracy on the tasks to come, mean over the tasks learned, in percent",
+    "first": "test accuracy on a task after its first epoch, mean over the tasks, in percent",
     "forgetting": "loss of accuracy on the earlier tasks since their best, in percent",
 }
 
@@ -24,10 +28,12 @@ class Outcome:
     Args:
         settings: `Settings`, without seed.
         records: List of dicts.
+        seeds: List of the seed of each.
     """
 
     settings: object
     records: list
+    seeds: list
 
     @property
     def curves(self):
@@ -44,15 +50,29 @@ class Outcome:
         found = [self._value(record, metric) for record in self.records]
         return [value for value in found if value is not None]
 
+    def value(self, seed, metric):
+        """The number of the run of a seed, `None` if it has none."""
+        return self._value(self.records[self.seeds.index(seed)], metric)
+
+    def mean(self, metric):
+        return statistics.fmean(self.values(metric))
+
     def _value(self, record, metric):
         curve = record["epochs"]["test_accuracy"]
+        validation = record["epochs"].get("validation_accuracy")
+        if metric == "validation":
+            curve = validation or curve
         if metric == "best":
-            return 100 * max(curve)
-        if metric == "final":
+            chosen = validation or curve
+            return 100 * curve[chosen.index(max(chosen))]
+        if metric in ("final", "validation"):
             last = max(1, min(10, self.settings.epochs // 10))
             return 100 * statistics.fmean(curve[-last:])
         if metric == "slowness":
-            return _slowness(curve)
+            return _slowness(curve[:100])
+        if metric == "first":
+            starts = curve[:: self.settings.epochs]
+            return 100 * statistics.fmean(starts) if len(starts) == self.settings.tasks else None
         matrix = self.task_matrix(record)
         return None if matrix is None else 100 * _of_tasks(matrix, metric)
 
@@ -80,7 +100,7 @@ def _of_tasks(matrix, metric):
         return continual.forgetting(matrix)
     if metric == "past":
         return float(continual.past_accuracy(matrix)[-1])
-    return statistics.fmean(row[task + 1] for task, row in enumerate(matrix[:-1]))
+    return float(statistics.fmean(continual.future_accuracy(matrix)[:-1]))
 
 
 class Outcomes:
@@ -94,11 +114,11 @@ class Outcomes:
     def __init__(self, runs, records):
         by_configuration = {}
         for settings in runs:
-            entry = by_configuration.setdefault(settings.configuration, [])
+            entry = by_configuration.setdefault(settings.configuration, {})
             if settings in records:
-                entry.append(records[settings])
+                entry[settings.seed] = records[settings]
         self._found = {
-            configuration: Outcome(configuration, entry)
+            configuration: Outcome(configuration, list(entry.values()), list(entry))
             for configuration, entry in by_configuration.items()
             if entry
         }
@@ -115,6 +135,151 @@ class Outcomes:
         if ARMS[arm] is None:
             return self.select(arm=arm, **wanted)
         return self.select(arm=arm, version=version, **wanted)
+
+
+# Of which less is better.
+SMALL = ("slowness", "forgetting")
+
+
+def difference(first, second, metric):
+    """How much better an outcome is than another, over the seeds that both have.
+
+    Args:
+        first: `Outcome`.
+        second: `Outcome`.
+        metric: String, a key of `METRICS`.
+
+    Returns:
+        A `keras_grapes.comparison.Difference`, or `None` where no pair has the metric. A run that
+        diverged counts with the chance to which it fell.
+    """
+    from keras_grapes.comparison import paired_difference
+
+    pairs = []
+    for seed in sorted(set(first.seeds) & set(second.seeds)):
+        values = [outcome.value(seed, metric) for outcome in (first, second)]
+        if None not in values:
+            pairs.append(values)
+    if not pairs:
+        return None
+    ours, others = zip(*pairs)
+    return paired_difference(others, ours) if metric in SMALL else paired_difference(ours, others)
+
+
+def against(outcomes, metric, arm="GRAPES", baseline="plain"):
+    """Lists an arm's outcomes, each with its difference to the baseline of otherwise equal runs.
+
+    Args:
+        outcomes: `Outcomes` or list of `Outcome`s.
+        metric: String, a key of `METRICS`.
+        arm: String.
+        baseline: String.
+
+    Returns:
+        List of pairs of `Settings` and `Difference`.
+    """
+
+    def others(settings):
+        # Plain training has no versions.
+        return dataclasses.replace(settings, arm="plain", version="propagating")
+
+    outcomes = [o for o in outcomes if not o.settings.raised_rate]
+    plain = ARMS[baseline] is None
+    found = {}
+    for outcome in outcomes:
+        if outcome.settings.arm == baseline:
+            found[others(outcome.settings), plain or outcome.settings.version] = outcome
+    pairs = []
+    for outcome in outcomes:
+        if outcome.settings.arm == arm:
+            key = others(outcome.settings), plain or outcome.settings.version
+            if key in found:
+                pairs.append((outcome.settings, difference(outcome, found[key], metric)))
+    return [(settings, found) for settings, found in pairs if found is not None]
+
+
+PAIRS = (
+    ("GRAPES", "plain"),
+    ("GRAPES", "mean only"),
+    ("mean only", "plain"),
+    ("pattern only", "plain"),
+)
+# Fewer runs decide nothing, whatever their interval.
+MIN_PAIRS = 5
+
+
+def verdict(differences):
+    """What paired differences say of a claim that all of them are above 0.
+
+    Args:
+        differences: List of `keras_grapes.comparison.Difference`s.
+
+    Returns:
+        `"holds"`, `"does not hold"` if one of them does not, or `"not decided"`.
+    """
+    from keras_grapes.comparison.statistics import VERDICTS
+
+    holds, fails, open_ = VERDICTS
+    found = {d.verdict if d.n >= MIN_PAIRS else open_ for d in differences}
+    if fails in found:
+        return fails
+    return holds if found == {holds} else open_
+
+
+def pair_table(outcomes, metric):
+    """A Markdown table of paired differences, with 95 % confidence intervals and verdicts.
+
+    Args:
+        outcomes: `Outcomes` or list of `Outcome`s.
+        metric: String, a key of `METRICS`.
+
+    Returns:
+        The table; empty where there are no pairs.
+    """
+    label = labels(outcomes)
+    cells = {
+        (label(settings), f"{arm} - {baseline}"): _decided(found)
+        for arm, baseline in PAIRS
+        for settings, found in against(outcomes, metric, arm, baseline)
+    }
+    return _grid("", cells) if cells else ""
+
+
+def _decided(found):
+    return f"{found}: {verdict([found])}" if found.n >= MIN_PAIRS else str(found)
+
+
+_NOT_NAMED = ("arm", "seed", "raised_rate", "record")
+
+
+def labels(outcomes):
+    """Returns a function from settings to a text that tells them from those of other outcomes.
+
+    The arm is left out, and so is the version of plain training, which has none.
+    """
+    every = [outcome.settings for outcome in outcomes]
+    modulated = [s for s in every if ARMS[s.arm] is not None]
+    names = [f.name for f in dataclasses.fields(every[0]) if f.name not in _NOT_NAMED]
+    varied = [n for n in names if len({getattr(s, n) for s in modulated or every}) > 1]
+
+    def label(settings):
+        return ", ".join(setting(settings, name) for name in varied) or "all"
+
+    return label
+
+
+def setting(settings, name):
+    """A setting in words."""
+    value = getattr(settings, name)
+    if name == "hidden":
+        return settings.title
+    if isinstance(value, tuple):
+        return f"{name} {' to '.join(f'{v:g}' for v in value)}"
+    text = f"{value:g}" if isinstance(value, float) else str("all" if value is None else value)
+    if name == "deformation":
+        return f"{text} deformation" if text else "no deformation"
+    bare = ("dataset", "network", "rule", "version", "optimizer", "output", "activation")
+    return text if name in bare else f"{name.replace('_', ' ')} {text}"
 
 
 def cell(outcome, metric):
@@ -140,6 +305,11 @@ def pivot(outcomes, corner, row_of, column_of, metric):
         metric: String, a key of `METRICS`.
     """
     cells = {(row_of(o.settings), column_of(o.settings)): cell(o, metric) for o in outcomes}
+    return _grid(corner, cells)
+
+
+def _grid(corner, cells):
+    """A Markdown table of a dict from pairs of row and column."""
     rows, columns = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
     return markdown(
         [corner, *columns],

@@ -1,6 +1,6 @@
 """What a study has found, as text and as a picture, from records alone."""
 
-from examples.paper.outcomes import METRICS, Outcomes
+from examples.paper.outcomes import METRICS, Outcomes, pair_table
 
 
 class Report:
@@ -20,6 +20,9 @@ class Report:
         self.runs = len(runs)
         self.records = {settings: records[settings] for settings in runs if settings in records}
         self.outcomes = Outcomes(runs, records)
+        dataset = getattr(scale, "dataset", None)
+        other = dataset is not None and dataset != study.paper["dataset"]
+        self.title = f"{study.title} (here: {dataset})" if other else study.title
         self.caption = study.caption(preset, scale)
         if len(self.records) < self.runs:
             self.caption += f" Incomplete: {len(self.records)} of {self.runs} runs."
@@ -29,16 +32,25 @@ class Report:
     @property
     def tables(self):
         """The tables as Markdown, each below its heading."""
+        tables = [*self.study.tables(self.outcomes, self.scale), *self._pair_tables()]
+        # Of a study that is not through, some have no rows yet.
         return "\n\n".join(
-            f"**{heading}**\n\n{table}"
-            for heading, table in self.study.tables(self.outcomes, self.scale)
+            f"**{heading}**\n\n{table}" for heading, table in tables if table.count("\n") > 1
         )
+
+    def _pair_tables(self):
+        """Paired differences by the metrics of the claims."""
+        for metric in dict.fromkeys(claim.metric for claim in self.study.claims):
+            table = pair_table(self.outcomes, metric)
+            if table:
+                heading = f"Paired differences, {metric}: mean [95 % interval] (pairs)"
+                yield heading, table
 
     def save_figure(self, path):
         from examples.paper import figures
 
         picture = self.study.figure(self.outcomes, self.scale)
-        figures.save(picture, self.study.title, self.caption, path)
+        figures.save(picture, self.title, self.caption, path)
 
 
 def unique_runs(study, scale):

@@ -1,34 +1,62 @@
-"""Runs what is not recorded yet, in one process or several, with a bar over all of it."""
+"""Runs what is not recorded yet, here or on an executor, with a bar over all of it."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import math
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
+import threading
 import time
 
 from examples import command_line
 from examples.paper import sizes
+from examples.paper.settings import ARMS
+
+# Epochs from which a run is one.
+LONG = 50
 
 
-def run_all(pending, records, jobs):
+class WorkerError(Exception):
+    """A process that trains ended by itself."""
+
+
+def run_all(pending, records, jobs=1, executor=None):
     """Trains every run and records it.
 
     Args:
         pending: List of `Settings`.
-        records: `Records`, open for writing.
-        jobs: Int, number of processes. This process alone writes.
+        records: `Records`, open for writing. This process alone writes.
+        jobs: Int, number of processes.
+        executor: A `concurrent.futures.Executor` in place of processes of this machine, such as
+            `dask.distributed.Client(...).get_executor()`. Its machines need this repository and the
+            data sets. Defaults to `None`.
     """
-    # Runs of one program follow each other, so that it is compiled once.
-    queue = sorted(pending, key=lambda s: (repr(s.program), s.seed, s.learning_rate))
-    runner = _in_this_process if jobs == 1 or len(queue) == 1 else _in_processes
-    with _Progress(queue) as progress:
-        for settings, result in runner(queue, min(jobs, len(queue)), progress.epoch_done):
+    queue = sorted(pending, key=_order)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_Progress(queue))
+        if executor is None and (jobs == 1 or len(queue) == 1):
+            results = _in_this_process(queue, progress.epoch_done)
+        else:
+            if executor is None:
+                executor = stack.enter_context(processes(min(jobs, len(queue))))
+            results = _on(executor, queue)
+        for settings, result in results:
             records.append({"settings": settings.to_dict(), **result})
-            progress.run_done(settings, len(result["epochs"]["loss"]))
+            progress.run_done(settings)
+
+
+def _order(settings):
+    """Runs of one program follow each other, so that it is compiled once; plain training is first.
+
+    Long ones go seed by seed: a study that is stopped has whole seeds then, and compiling is little
+    beside them.
+    """
+    first = settings.seed if settings.all_epochs >= LONG else 0
+    arm = list(ARMS).index(settings.arm)
+    return first, arm, repr(settings.program), settings.seed, settings.learning_rate
 
 
 def estimate(pending):
@@ -59,7 +87,7 @@ def estimate(pending):
     return total * sum(rates) / len(rates)
 
 
-def _in_this_process(queue, jobs, epoch_done):
+def _in_this_process(queue, epoch_done):
     command_line.import_tensorflow()
     from examples.paper import training
 
@@ -67,78 +95,62 @@ def _in_this_process(queue, jobs, epoch_done):
         yield settings, training.run(settings, functools.partial(epoch_done, settings))
 
 
-def _in_processes(queue, jobs, epoch_done):
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers = {}
-    queue = list(queue)
+def _on(executor, queue):
+    """Yields pairs of settings and result as they are done."""
+    futures = {executor.submit(train, settings): settings for settings in queue}
     try:
-        for _ in range(jobs):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, threads), daemon=True)
-            process.start()
-            theirs.close()
-            workers[ours] = [process, _hand_out(ours, queue, None, workers)]
-        while any(settings is not None for _, settings in workers.values()):
-            busy = [pipe for pipe, (_, settings) in workers.items() if settings is not None]
-            for pipe in multiprocessing.connection.wait(busy):
-                settings = workers[pipe][1]
-                try:
-                    result = pipe.recv()
-                except EOFError:
-                    raise RuntimeError(
-                        "a process of the study ended by itself, perhaps for want of memory; what "
-                        "is recorded is kept, run the command again to go on"
-                    ) from None
-                if result is None:
-                    epoch_done(settings)
-                    continue
-                if isinstance(result, str):
-                    raise RuntimeError(result)
-                yield settings, result
-                workers[pipe][1] = _hand_out(pipe, queue, settings, workers)
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+    except concurrent.futures.BrokenExecutor:
+        raise WorkerError(
+            "a process of the study ended by itself, perhaps for want of memory; what is recorded "
+            "is kept, run the command again to go on"
+        ) from None
     finally:
-        for process, _ in workers.values():
-            process.terminate()
+        for future in futures:
+            future.cancel()
 
 
-def _hand_out(pipe, queue, last, workers):
-    """Sends a worker its next run: of the program that it has compiled, or of one nobody has."""
-    if not queue:
-        return None
-    others = {s.program for other, (_, s) in workers.items() if s is not None and other is not pipe}
-
-    def preference(settings):
-        if last is not None and settings.program == last.program:
-            return 0
-        return 2 if settings.program in others else 1
-
-    settings = min(queue, key=preference)
-    queue.remove(settings)
-    pipe.send(settings)
-    return settings
-
-
-def _work(pipe, threads):
-    """Trains what comes through a pipe, until it closes."""
-    # Ctrl-C reaches all processes; the one that hands out the work ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+def train(settings):
+    """Trains a run in whatever process an executor has chosen."""
     command_line.import_tensorflow()
     from examples.paper import training
 
-    # The other end is gone when the study was killed.
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            settings = pipe.recv()
-            try:
-                result = training.run(settings, lambda: pipe.send(None))
-            except BrokenPipeError:
-                return
-            except Exception as error:
-                result = f"{type(error).__name__}: {error}"
-            pipe.send(result)
+    return training.run(settings)
+
+
+@contextlib.contextmanager
+def processes(jobs):
+    """An executor of processes on this machine, which end with this one whatever ends it."""
+    before = set(multiprocessing.active_children())
+    executor = concurrent.futures.ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_process,
+        initargs=(max(1, (os.cpu_count() or 1) // jobs),),
+    )
+    try:
+        yield executor
+    finally:
+        # A run may take hours: it is not waited for.
+        workers = set(multiprocessing.active_children()) - before
+        executor.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()
+
+
+def _start_process(threads):
+    # Ctrl-C reaches all processes; the one that hands out the work ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+
+
+def _end_with_parent():
+    """Ends this process when the one that started it is gone, killed perhaps."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 class _Progress:
@@ -148,6 +160,7 @@ class _Progress:
         self.runs = len(queue)
         self.total = sum(sizes.multiplications(s) * s.all_epochs for s in queue)
         self.finished = 0
+        self.work = self.shown = 0
 
     def __enter__(self):
         import tqdm
@@ -163,17 +176,20 @@ class _Progress:
         self.bar.close()
 
     def epoch_done(self, settings):
-        self._advance(sizes.multiplications(settings))
+        self._show(self.shown + sizes.multiplications(settings))
 
-    def run_done(self, settings, epochs):
-        # A run that diverged leaves epochs out.
-        self._advance(sizes.multiplications(settings) * (settings.all_epochs - epochs))
+    def run_done(self, settings):
+        # Epochs are not heard of from other processes, and a run that diverged leaves some out.
+        self.work += sizes.multiplications(settings) * settings.all_epochs
+        self._show(self.work)
         self.finished += 1
         self.bar.set_description_str(f"{self.finished}/{self.runs} runs")
 
-    def _advance(self, work):
+    def _show(self, work):
         # Rounding must not carry the bar beyond its end.
-        self.bar.update(min(work / self.total, max(0.0, self.bar.total - self.bar.n)))
+        work = min(work, self.total)
+        self.bar.update(max(0.0, work - self.shown) / self.total)
+        self.shown = max(self.shown, work)
 
 
 def duration(seconds):

@@ -18,6 +18,7 @@ tf.get_logger().setLevel("ERROR")
 
 TEST_BATCH = 1000
 CURVES = ("loss", "accuracy", "test_loss", "test_accuracy")
+VALIDATION_CURVES = ("validation_loss", "validation_accuracy")
 PROBES = {"modulation": probes.Modulation, "weights": probes.Weights}
 VERSIONS = {
     "python": platform.python_version(),
@@ -37,24 +38,23 @@ class Trainer:
 
     def __init__(self, settings):
         self.settings = settings
-        self.train, self.test, self.shape, self.classes = tensors(
-            settings.dataset, settings.train_examples, settings.test_examples
+        parts, self.shape, self.classes = tensors(
+            settings.dataset,
+            settings.train_examples,
+            settings.validation_examples,
+            settings.test_examples,
         )
         if networks.loss_of(settings) not in networks.SPARSE:
-            self.train, self.test = (
-                (images, tf.one_hot(labels, self.classes))
-                for images, labels in (self.train, self.test)
-            )
+            parts = [(images, tf.one_hot(labels, self.classes)) for images, labels in parts]
+        self.train, self.validation, self.test = parts
         self.model = networks.build(settings, self.shape, self.classes)
         networks.compile_model(self.model, settings)
         self._optimizer_start = [tf.constant(v.numpy()) for v in self.model.optimizer.variables]
         # Keras creates the variables of its metrics in the first step, which a compiled function
         # cannot; of no effect on the weights, as `reset` sets them.
         self.model.train_step(tuple(part[:2] for part in self.train))
-        # XLA does not know the operations that deform images; on a CPU it is slow at convolutions
-        # and at the random numbers of dropout and rate coding.
-        random = settings.dropout or settings.deformation
-        self.use_xla = settings.network == "dense" and not random
+        # XLA does not know the operations that deform images, and is slow at convolutions on a CPU.
+        self.use_xla = settings.network == "dense" and not settings.deformation
         compiled = functools.partial(tf.function, jit_compile=self.use_xla)
         self._train = compiled(self._train_epoch)
         self._test = compiled(self._test_epoch)
@@ -117,19 +117,24 @@ def run(settings, on_epoch=lambda: None):
     trainer = trainer_for(settings.program)
     trainer.reset(settings)
     sequence = tasks.sequence(settings, trainer.train, trainer.test)
+    raised = mean_factor(trainer.model) if settings.raised_rate else 1.0
     measured = [(name, PROBES[name](trainer.model, settings)) for name in settings.record]
-    result = {"epochs": {name: [] for name in CURVES}}
+    curves = CURVES + (VALIDATION_CURVES if settings.validation_examples else ())
+    result = {"epochs": {name: [] for name in curves}}
     if settings.tasks:
         result["tasks"] = []
     for name, probe in measured:
         result[name] = [probe()]
     for epoch in range(settings.all_epochs):
         current = epoch // settings.epochs
-        trainer.model.optimizer.learning_rate = learning_rate(settings, epoch)
+        trainer.model.optimizer.learning_rate = raised * learning_rate(settings, epoch)
         order = order_of(settings, epoch, len(trainer.train[0]))
         loss, accuracy = trainer.train_epoch(order, sequence.train(current))
         tests = [trainer.evaluate(test) for test in sequence.tests]
-        for name, value in zip(CURVES, (loss, accuracy, *tests[current])):
+        values = [loss, accuracy, *tests[current]]
+        if settings.validation_examples:
+            values += trainer.evaluate(trainer.validation)
+        for name, value in zip(curves, values):
             result["epochs"][name].append(finite(value))
         if settings.tasks:
             result["tasks"].append([finite(accuracy) for _, accuracy in tests])
@@ -152,6 +157,12 @@ def learning_rate(settings, epoch):
     return settings.learning_rate * 0.1**falls
 
 
+def mean_factor(model):
+    """Mean over the hidden nodes of the factors that GRAPES would have now."""
+    groups = probes.hidden_groups(model)
+    return float(np.mean(np.concatenate([nodes.factor().ravel() for nodes in groups])))
+
+
 def order_of(settings, epoch, examples):
     """The order of the training images in an epoch: another each time, by the seed alone."""
     return np.random.default_rng((settings.seed, epoch)).permutation(examples)
@@ -170,11 +181,25 @@ def trainer_for(program):
 
 
 @functools.lru_cache(maxsize=1)
-def tensors(dataset, train_examples, test_examples):
-    """Data in memory: pairs of tensors to train and to test on, shape of an image, classes."""
+def tensors(dataset, train_examples, validation_examples, test_examples):
+    """Data in memory: pairs of tensors to train, validate and test on, shape of an image, classes.
+
+    Raises:
+        ValueError: If what is held out for validation leaves too few to train on.
+    """
     loaded = data.load(dataset)
+    whole = len(loaded.train[0])
+    left = whole - validation_examples
+    if left < 1:
+        raise ValueError(
+            f"validation_examples={validation_examples} of {whole} leave none to train on"
+        )
     parts = [
-        tuple(tf.constant(array[:count]) for array in part)
-        for part, count in ((loaded.train, train_examples), (loaded.test, test_examples))
+        tuple(tf.constant(array[begin:end]) for array in part)
+        for part, begin, end in (
+            (loaded.train, 0, min(left, train_examples or left)),
+            (loaded.train, left, whole),
+            (loaded.test, 0, test_examples),
+        )
     ]
-    return *parts, loaded.train[0].shape[1:], loaded.classes
+    return parts, loaded.train[0].shape[1:], loaded.classes

@@ -1,4 +1,4 @@
-"""Measures of learning: how fast, how lastingly, and what it does to the weights."""
+"""Measures of learning, and of what spiking units do."""
 
 from keras_grapes.analysis import continual, weights
 from keras_grapes.analysis.continual import (
@@ -9,15 +9,25 @@ from keras_grapes.analysis.continual import (
     future_accuracy,
     past_accuracy,
 )
+from keras_grapes.analysis.energy import (
+    LayerOperations,
+    SynapticOperations,
+    synaptic_operations,
+)
 from keras_grapes.analysis.learning_curve import (
     PlateauFit,
     fit_plateau,
     plateau,
     plot_learning_curves,
 )
+from keras_grapes.analysis.recording import Recording, record
+from keras_grapes.analysis.spikes import layer_rates, membrane_traces, raster
 
 __all__ = [
+    "LayerOperations",
     "PlateauFit",
+    "Recording",
+    "SynapticOperations",
     "average_accuracy",
     "backward_transfer",
     "continual",
@@ -25,8 +35,13 @@ __all__ = [
     "forgetting",
     "forward_transfer",
     "future_accuracy",
+    "layer_rates",
+    "membrane_traces",
     "past_accuracy",
     "plateau",
     "plot_learning_curves",
+    "raster",
+    "record",
+    "synaptic_operations",
     "weights",
 ]

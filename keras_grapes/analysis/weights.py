@@ -7,6 +7,7 @@ import numpy as np
 import scipy.stats
 
 from keras_grapes.analysis import figures
+from keras_grapes.kernels import current
 from keras_grapes.models import factors
 
 # Standard deviations from the mean beyond which a weight is in the tail; of normally distributed
@@ -159,7 +160,7 @@ def _weights(model):
     return {
         name: np.concatenate(
             [
-                keras.ops.convert_to_numpy(kernel).astype("float64").ravel()
+                keras.ops.convert_to_numpy(current(kernel)).astype("float64").ravel()
                 for kernel in nodes.group.kernels
             ]
         )

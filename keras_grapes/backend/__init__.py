@@ -10,6 +10,7 @@ name = keras.backend.backend()
 
 if name == "tensorflow":
     from keras_grapes.backend.tensorflow import (
+        changes_state_by,
         checked,
         custom_gradient,
         eagerly,
@@ -22,6 +23,7 @@ if name == "tensorflow":
         loop_over_time,
         random_normal,
         random_uniform,
+        runs_eagerly,
         variable_key,
         vjp,
     )
@@ -32,6 +34,7 @@ else:
     )
 
 __all__ = [
+    "changes_state_by",
     "checked",
     "custom_gradient",
     "eagerly",
@@ -45,6 +48,7 @@ __all__ = [
     "name",
     "random_normal",
     "random_uniform",
+    "runs_eagerly",
     "variable_key",
     "vjp",
 ]

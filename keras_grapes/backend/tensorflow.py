@@ -189,3 +189,36 @@ def variable_key(variable):
 def is_sparse_gradient(gradient):
     """Whether a gradient has rows for some indices alone, as that of an `Embedding`."""
     return isinstance(gradient, tf.IndexedSlices)
+
+
+def runs_eagerly():
+    """Whether operations run at once, and not as part of a graph that is being made."""
+    return tf.executing_eagerly()
+
+
+def changes_state_by(function, shape, dtype):
+    """Whether what a function of one tensor writes into variables depends on the tensor.
+
+    The function is traced and not run. With several replicas, where a variable is written to from
+    outside of the function, the answer is always `True`.
+
+    Args:
+        function: Function of a tensor.
+        shape, dtype: Those of the tensor.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return True
+    with tf.init_scope():
+        traced = tf.function(function, autograph=False).get_concrete_function(
+            tf.TensorSpec(shape, dtype)
+        )
+    reached, pending = set(), list(traced.inputs[0].consumers())
+    while pending:
+        operation = pending.pop()
+        if operation.name in reached:
+            continue
+        reached.add(operation.name)
+        if any(tensor.dtype == tf.resource for tensor in operation.inputs):
+            return True
+        pending.extend(c for output in operation.outputs for c in output.consumers())
+    return False

@@ -113,7 +113,7 @@ class AlignmentAngle(keras.callbacks.Callback):
         """Maps the name of each hidden layer that is trained to its kernel's gradient."""
         gradients = self.model.gradients(*self._batch, **kwargs)
         of = {id(w): g for w, g in zip(self.model.trainable_weights, gradients)}
-        hidden = {id(layer.kernel) for layer in self.model.hidden_layers}
+        hidden = {id(group.kernels[0]) for group in self.model.hidden_groups if group}
         groups = [n for n in factors.node_groups(self.model) if id(n.group.kernels[0]) in hidden]
         return {
             name: keras.ops.convert_to_numpy(of[id(nodes.group.kernels[0])])

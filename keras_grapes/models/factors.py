@@ -54,26 +54,34 @@ def node_groups(model):
     updated_by = {}
     for optimizer in grapes:
         groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
-        updated_by.update((id(kernel), optimizer) for group in groups for kernel in group.kernels)
+        updated_by.update((key, optimizer) for group in groups for key in group.keys)
     rule_factors = _rule_factors(model)
-    wrapper_of, acting = _wrappers(model)
+    wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
+    # By the layer: with LoRA or quantized, its kernel is another tensor at every access.
+    wrapper_of = {
+        id(inner): wrapper
+        for wrapper in wrappers
+        for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]
+    }
 
     found = []
-    for entry in grouping.weight_layers(trained_model(model)):
+    for entry in weight_layers(model):
         for group in entry.groups:
-            kernel = group.kernels[0]
+            key = group.keys[0]
             factor_by = group.factor
-            wrapper = wrapper_of.get(id(kernel))
+            wrapper = wrapper_of.get(id(entry.layer))
+            acts = wrapper is None or group.feeds_output
+            wrapper = wrapper or _wrapper_within(entry.layer, group, wrappers)
             if wrapper is not None:
-                status = "error" if id(kernel) in acting else "no: inner nodes of the layer"
+                status = "error" if acts else "no: inner nodes of the layer"
                 modulation = wrapper.modulation
-            elif id(kernel) in rule_factors:
+            elif key in rule_factors:
                 status, modulation = "error", model.modulation
-                factor_by = rule_factors[id(kernel)]
+                factor_by = rule_factors[key]
             else:
-                optimizer = updated_by.get(id(kernel), grapes[0] if grapes else None)
+                optimizer = updated_by.get(key, grapes[0] if grapes else None)
                 modulation = optimizer.modulation if optimizer else Modulation()
-                if id(kernel) in updated_by:
+                if key in updated_by:
                     status = "update"
                 elif entry.is_output_group(group):
                     status = "no: output layer" + (", guessed" if entry.output_guessed else "")
@@ -81,7 +89,9 @@ def node_groups(model):
                     status = "no: not known to the optimizer, pass model="
                     if not any(_is_trainable(k) for k in group.kernels):
                         status = "no: frozen"
-                elif wrapper_of:
+                        if getattr(entry.layer, "lora_enabled", False):
+                            status = "no: frozen, only its LoRA adapters train"
+                elif wrappers:
                     status = "no: not wrapped"
                     if group.output_axis is None:
                         status = "no: nodes are not the channels of its output"
@@ -89,6 +99,17 @@ def node_groups(model):
                     status = "no"
             found.append(NodeGroup(entry, group, modulation, status, factor_by))
     return found
+
+
+def weight_layers(model):
+    """Lists the `keras_grapes.grouping.WeightLayer`s of the model that is trained.
+
+    The output layers are those that were said to the optimizer that it is compiled with, if any.
+    """
+    trained = trained_model(model)
+    said = [optimizer.output_layers_of(trained) for optimizer in find_grapes(model)]
+    said = [output_layers for output_layers in said if output_layers is not None]
+    return grouping.weight_layers(trained, said[0] if said else None)
 
 
 def names(groups):
@@ -126,19 +147,18 @@ def _rule_factors(model):
     if not isinstance(model, FeedbackModel) or model.modulation is None:
         return {}
     return {
-        id(layer.kernel): functools.partial(model.factor, place)
-        for place, layer in enumerate(model.hidden_layers)
+        group.keys[0]: functools.partial(model.factor, place)
+        for place, group in enumerate(model.hidden_groups)
     }
 
 
-def _wrappers(model):
-    """Maps kernels to the `ErrorModulation` around them, and tells whose nodes it acts on."""
-    wrapper_of, acting = {}, set()
-    for layer in graph.all_layers(model):
-        if isinstance(layer, ErrorModulation):
-            wrapper_of.update((id(weight), layer) for weight in layer.weights)
-            acting.update(id(kernel) for kernel in output_group(layer.layer).kernels)
-    return wrapper_of, acting
+def _wrapper_within(layer, group, wrappers):
+    """The `ErrorModulation` in a layer that acts on a group of it, or `None`."""
+    within = {id(inner) for inner in graph.all_layers(layer)}
+    for wrapper in wrappers:
+        if id(wrapper) in within and set(output_group(wrapper.layer).keys) & set(group.keys):
+            return wrapper
+    return None
 
 
 def _is_trainable(kernel):

@@ -1,41 +1,55 @@
 """Models whose error is modulated on its way back: from a plain model and back again."""
 
-import tempfile
 import warnings
 
 import keras
 
 from keras_grapes import graph, grouping
-from keras_grapes.layers.error_modulation import ErrorModulation, check_wrappable
+from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
+from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
 
 
-def propagate(model, modulation=None, select=None):
+def propagate(model, modulation=None, select=None, *, output_layers=None):
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
     layer names are those of `model`, which stays as it is. The factor stands at the output of that
     layer, ahead of normalization layers behind it; to have it behind them, wrap the block of both
     in an `ErrorModulation` yourself. Layers without a kernel, output layers and layers that are
-    wrapped already stay as they are. Layers whose nodes are not the channels of their output, such
-    as an `LSTM`, and layers of an unknown class cannot be wrapped: a warning names them. A compiled
-    model comes back compiled, with a fresh optimizer of the same config, as
-    `keras.models.clone_model` does it.
+    wrapped already, also deeper inside, stay as they are. Layers whose nodes are not the channels
+    of their output, such as an `LSTM`, layers of an unknown class, and nested models of a class
+    that is more than the graph of its layers cannot be wrapped: a warning names them.
+
+    Errors are modulated in training alone; see `keras_grapes.ErrorModulation` for derivatives that
+    are taken for another purpose. A warning tells of a network so deep that its factors, which
+    multiply from layer to layer, may overflow.
+
+    The copy is the model: nested models and layers have their classes, layers that share weights
+    share them in the copy, and frozen layers are frozen. Functions and classes of your own need
+    not be registered. A compiled model comes back compiled, with the same losses and a fresh
+    optimizer of the same config.
 
     Args:
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
         modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
         select: Callable that takes a hidden layer of `model` and returns whether to wrap it.
             Defaults to `None`, all of them.
+        output_layers: List of layers of `model`, or of their names or paths, that compute its
+            outputs and are not wrapped; an empty one where `model` is a part, such as an encoder,
+            whose outputs are hidden nodes of the whole. Defaults to `None`, to find them.
 
     Returns:
         A new `keras.Model`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If `model` is not built, or is a subclassed model, whose layers Keras cannot
-            replace. Wrap its layers where you create them:
-            `self.hidden = ErrorModulation(keras.layers.Dense(256, activation="relu"))`.
+        ValueError: If `model` is not built; if `output_layers` are not layers of it; if it is a
+            subclassed model, or a Functional one with
+            a `call` of its own, whose layers nobody can replace: wrap them where you create them,
+            `self.hidden = ErrorModulation(keras.layers.Dense(256, activation="relu"))`; if it is of
+            a class that Keras cannot make from a graph, as the models of KerasHub: pass
+            `keras.Model(model.input, model.output)`; or if a layer cannot be copied exactly.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2).
@@ -59,7 +73,7 @@ def propagate(model, modulation=None, select=None):
             f"select={select!r}"
         )
     modulation = Modulation.get(modulation)
-    chosen, refused = _choose(model, select)
+    chosen, refused = _choose(model, select, output_layers)
     if refused:
         warnings.warn(
             "`propagate` leaves these hidden layers as they are:\n" + "\n".join(refused),
@@ -72,11 +86,12 @@ def propagate(model, modulation=None, select=None):
             stacklevel=2,
         )
 
-    def wrap(layer):
-        copy = _copy_layer(layer)
+    def replace(layer, copy):
         return ErrorModulation(copy, modulation) if id(layer) in chosen else copy
 
-    return _clone(model, wrap)
+    copy = copying.copy_model(model, replace)
+    gain_bound.warn_if_large(copy, stacklevel=2)
+    return copy
 
 
 def strip(model):
@@ -89,11 +104,12 @@ def strip(model):
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
 
     Returns:
-        A new `keras.Model`, compiled if `model` is, as `keras.models.clone_model` does it.
+        A new `keras.Model`, compiled if `model` is, as `keras_grapes.propagate` does it.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.
-        ValueError: If `model` is not built, or is a subclassed model.
+        ValueError: As `keras_grapes.propagate`, and if a layer makes an `ErrorModulation` by
+            itself, so that nobody can take it out.
 
     Example:
 
@@ -106,25 +122,43 @@ def strip(model):
     ['Dense', 'Dense']
     """
     _check_copyable(model, "strip")
-    return _clone(model, _copy_stripped)
+    return copying.copy_model(model, strip=True)
 
 
-def _choose(model, select):
+def _choose(model, select, output_layers):
     """Ids of the layers to wrap, and a line for each hidden layer that cannot be."""
-    output = {
-        id(weight)
-        for entry in grouping.weight_layers(model)
-        if entry.is_output
-        for weight in entry.layer.weights
-    }
+    entries = grouping.weight_layers(model, output_layers)
+    output = {id(w) for entry in entries if entry.is_output for w in entry.layer.weights}
+    parts = copying.parts(model)
+    ids = {id(part) for part in parts}
     chosen, refused = set(), []
-    for layer in graph.leaf_layers(model):
+    for layer in parts:
+        if graph.is_functional(layer):
+            hidden = [e for e in grouping.weight_layers(layer) if e.groups]
+            hidden = [e for e in hidden if not any(id(w) in output for w in e.layer.weights)]
+            if hidden and (select is None or select(layer)):
+                refused.append(_unopened(layer))
+            continue
+        # What it holds of other parts, as a tied decoder does, feeds the nodes of those.
+        held = [inner for inner in graph.all_layers(layer) if id(inner) in ids]
+        held = {id(weight) for inner in held for weight in inner.weights}
         groups = grouping.nested_groups(layer)
+        groups = [g for g in groups if not any(id(v) in held for v in g.variables)]
         unknown = not groups and grouping.has_unknown_weights(layer)
         is_output = any(id(w) in output for w in layer.weights)
         if is_output or isinstance(layer, ErrorModulation) or not (groups or unknown):
             continue
+        modulated = grouping.error_modulated(graph.all_layers(layer))
+        rest = [g for g in groups if not set(g.keys) <= modulated]
+        if modulated and not rest:
+            continue
         if select is not None and not select(layer):
+            continue
+        if modulated:
+            refused.append(
+                f"- Layer '{layer.name}' of class {type(layer).__name__}, which holds layers in an "
+                "`ErrorModulation` and others that are not: wrap these where it creates them."
+            )
             continue
         if unknown:
             refused.append(
@@ -135,114 +169,49 @@ def _choose(model, select):
             continue
         try:
             check_wrappable(layer)
+            if layer._inbound_nodes:
+                check_output(layer, layer._inbound_nodes[0].outputs)
             chosen.add(id(layer))
         except ValueError as error:
             refused.append(f"- {error}")
     return chosen, refused
 
 
+def _unopened(model):
+    plain = ""
+    if graph.has_graph(model):
+        plain = "put the plain `keras.Model(layer.input, layer.output)` in its place, "
+    return (
+        f"- Model '{model.name}' of class {type(model).__name__}, which is copied as it is: its "
+        f"class is not the graph of its layers alone. To have its layers wrapped, {plain}wrap them "
+        "with `ErrorModulation` where they are created, or modulate the weights with "
+        "`keras_grapes.Grapes(optimizer, model=model)`."
+    )
+
+
 def _check_copyable(model, name):
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`{name}` takes a `keras.Model`. Received: {model!r} of type {type(model).__name__}"
+            f"{graph.keras_2_hint(model)}"
         )
     if not graph.has_graph(model):
         raise ValueError(
             f"`{name}` cannot replace the layers of the subclassed model '{model.name}' of type "
-            f"{type(model).__name__}: it copies Sequential and Functional models. In the code of "
-            "your model, wrap the hidden layers where you create them, for example "
-            '`self.hidden = keras_grapes.ErrorModulation(keras.layers.Dense(64, "relu"))`, or '
-            "modulate its weights with `keras_grapes.Grapes(optimizer, model=model)`."
+            f"{type(model).__name__}: it copies Sequential and Functional models whose `call` is "
+            "Keras's own. In the code of your model, wrap the hidden layers where you create them, "
+            'for example `self.hidden = keras_grapes.ErrorModulation(keras.layers.Dense(64, "relu"'
+            "))`, or modulate its weights with `keras_grapes.Grapes(optimizer, model=model)`."
+        )
+    if not graph.can_be_rebuilt(model):
+        raise ValueError(
+            f"`{name}` cannot copy model '{model.name}' as a {type(model).__name__}: the copy "
+            "would lose what that class adds to the graph of its layers. Pass the graph, "
+            f"`keras_grapes.{name}(keras.Model(model.input, model.output))`, or modulate the "
+            "weights of the model itself with `keras_grapes.Grapes(optimizer, model=model)`."
         )
     if not model.built:
         raise ValueError(
             f"`{name}` copies weights, and model '{model.name}' has none yet. Give it a "
             "`keras.Input`, call `model.build(input_shape)` or call it on data first."
         )
-
-
-def _clone(model, clone_function):
-    copies = {}
-
-    def clone_and_remember(layer):
-        if id(layer) not in copies:
-            if graph.has_graph(layer):
-                # Keras 3.9 opens a model in a model, but not one in that.
-                copy = keras.models.clone_model(
-                    layer, clone_function=clone_and_remember, recursive=True
-                )
-            else:
-                copy = clone_function(layer)
-            copies[id(layer)] = (layer, copy)
-        return copies[id(layer)][1]
-
-    clone = keras.models.clone_model(
-        model,
-        input_tensors=None if isinstance(model, keras.Sequential) else graph.new_inputs(model),
-        clone_function=clone_and_remember,
-        recursive=True,
-    )
-    if type(clone) is not type(model):
-        raise ValueError(
-            f"Keras cannot copy model '{model.name}' as a {type(model).__name__}: the copy would "
-            f"be a plain {type(clone).__name__} and lose what that class adds. Wrap the hidden "
-            "layers with `keras_grapes.ErrorModulation` where you create them."
-        )
-    # All variables: with the seeds of dropout too, the copy behaves as the model does.
-    for layer, copy in copies.values():
-        if not isinstance(layer, keras.layers.Layer):
-            continue  # A plain operation such as `x + y`.
-        for variable, copied in zip(layer.variables, copy.variables, strict=True):
-            copied.assign(variable)
-            # Of some layers (ConvLSTM2D) and of parts of a layer no config tells it.
-            copied.trainable = variable.trainable
-        for part, copied in zip(_preprocessing(layer), _preprocessing(copy), strict=True):
-            _copy_adapted(part, copied)
-    return clone
-
-
-def _preprocessing(layer):
-    kinds = (
-        keras.layers.Normalization,
-        keras.layers.IntegerLookup,
-        keras.layers.StringLookup,
-        keras.layers.TextVectorization,
-    )
-    return [part for part in [layer, *graph.all_layers(layer)] if isinstance(part, kinds)]
-
-
-def _copy_adapted(layer, copy):
-    """Copies what a preprocessing layer has learned by `adapt`, as Keras saves and loads it."""
-    if isinstance(layer, keras.layers.Normalization):
-        copy.finalize_state()
-    elif layer.get_vocabulary(include_special_tokens=False):
-        store = {}
-        layer.save_own_variables(store)
-        copy.load_own_variables(store)
-        with tempfile.TemporaryDirectory() as folder:
-            layer.save_assets(folder)
-            copy.load_assets(folder)
-
-
-def _copy_layer(layer):
-    return type(layer).from_config(layer.get_config())
-
-
-def _copy_stripped(layer):
-    while isinstance(layer, ErrorModulation):
-        layer = layer.layer
-    if isinstance(layer, keras.Sequential):
-        # A block of layers in a wrapper.
-        return keras.models.clone_model(layer, clone_function=_copy_stripped, recursive=True)
-    return type(layer).from_config(_strip_config(layer.get_config()))
-
-
-def _strip_config(config):
-    """Replaces serialized `ErrorModulation`s within a layer's config by what they wrap."""
-    if isinstance(config, dict):
-        if config.get("registered_name") == keras.saving.get_registered_name(ErrorModulation):
-            return _strip_config(config["config"]["layer"])
-        return {key: _strip_config(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return type(config)(_strip_config(value) for value in config)
-    return config

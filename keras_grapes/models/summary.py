@@ -5,10 +5,8 @@ import collections
 import keras
 
 from keras_grapes import backend, graph, grouping
-from keras_grapes.layers.error_modulation import ErrorModulation, output_group
-from keras_grapes.models import factors
+from keras_grapes.models import factors, gain_bound
 from keras_grapes.optimizers.grapes import Grapes
-from keras_grapes.training.feedback import FeedbackModel
 
 _COLUMNS = ("layer", "weights", "units", "mean", "min", "max", "modulated", "error gain")
 
@@ -23,7 +21,9 @@ def summary(model_or_optimizer):
     included, to the output, the largest where several ways lead there. A layer with an error gain
     of 100 learns as if from a learning rate 100 times as large: where plain training needs a rate
     of 0.01, start near 0.01 divided by the largest gain of the table, and raise it while training
-    stays stable. The gain is unknown where errors take other ways than those of the graph.
+    stays stable. Where ways join again, as in residual networks, the column says `at most`: such a
+    bound may be far above, and `keras_grapes.error_gain` measures the gain. It is unknown where
+    errors take other ways than those of the graph. A warning tells of a gain that may overflow.
     Factors of an unmodulated group are those that it would have.
 
     Args:
@@ -51,15 +51,18 @@ def summary(model_or_optimizer):
     ['out', 'kernel']
     """
     if isinstance(model_or_optimizer, Grapes):
-        rows = _optimizer_rows(model_or_optimizer)
+        rows, joins = _optimizer_rows(model_or_optimizer), False
     elif isinstance(model_or_optimizer, keras.Model):
-        rows = _model_rows(model_or_optimizer)
+        rows, joins = _model_rows(model_or_optimizer)
+        gain_bound.warn_if_large(model_or_optimizer, stacklevel=2)
     else:
         raise TypeError(
             "`summary` takes a `keras.Model` or a `keras_grapes.Grapes`. Received: "
             f"{model_or_optimizer!r} of type {type(model_or_optimizer).__name__}"
+            f"{graph.keras_2_hint(model_or_optimizer)}"
         )
-    return _format(rows)
+    columns = (*_COLUMNS[:-1], "error gain, at most") if joins else _COLUMNS
+    return _format([columns, *rows])
 
 
 def _model_rows(model):
@@ -68,22 +71,21 @@ def _model_rows(model):
             f"`summary` needs weights, and model '{model.name}' has none yet. Give it a "
             "`keras.Input`, call `model.build(input_shape)` or call it on data first."
         )
-    gains = _error_gains(model)
+    gains, joins = gain_bound.bounds(model)
     groups_of = collections.defaultdict(list)
     for nodes in factors.node_groups(model):
         groups_of[id(nodes.entry.layer)].append(nodes)
 
     rows = []
-    for entry in grouping.weight_layers(factors.trained_model(model)):
+    for entry in factors.weight_layers(model):
         gain = gains.get(id(entry.layer), gains.get(None))
         for nodes in groups_of[id(entry.layer)]:
             guess = " (nodes guessed: last axis)" if nodes.group.guessed else ""
-            rows.append(
-                _row(entry.layer.name, nodes.group, nodes.factor(), nodes.status + guess, gain)
-            )
+            row = _row(entry.layer.name, nodes.group, nodes.factor(), nodes.status + guess, gain)
+            rows.append((row[0], _names_in(entry, nodes.group), *row[2:]))
         if not entry.groups:
             rows.append(_row_without_nodes(entry.layer, gain))
-    return rows
+    return rows, joins
 
 
 def _optimizer_rows(optimizer):
@@ -108,43 +110,34 @@ def _optimizer_rows(optimizer):
         if backend.variable_key(variable) in elsewhere:
             status = "no: in an ErrorModulation"
         elif grouping.is_kernel_name(variable):
-            status = "no: output layer"
+            status = "no: output layer" + ", guessed" * optimizer.output_guessed
         rows.append((layer, name, "", "", "", "", status, "1.00"))
     return rows
 
 
-def _error_gains(model):
-    """Maps ids of layers to their error gain; the key `None` is for layers outside the graph."""
-    if isinstance(model, FeedbackModel) and model.modulation is not None:
-        return {None: None}  # Its errors take other ways than the graph's.
-    outputs = graph.output_calls(model)
-    if outputs is None:
-        return {None: 1.0 if _mean_factor(model) == 1.0 else None}
-    below = {id(call): 1.0 for call in outputs}
-    gains = {}
-    for call in graph.all_calls(outputs):
-        gain = below[id(call)] * _mean_factor(call.layer)
-        for layer in [call.layer, *graph.all_layers(call.layer)]:
-            gains[id(layer)] = max(gain, gains.get(id(layer), 0.0))
-        for source in call.inputs:
-            below[id(source)] = max(gain, below.get(id(source), 0.0))
-    return gains
+def _names_in(entry, group):
+    """Names of a group's kernels, with the layers within that tell several groups apart."""
+    names = [_names(other) for other in entry.groups]
+    if len(set(names)) == len(names):
+        return _names(group)
+    start = f"{entry.layer.path}/"
+    return " + ".join(grouping.path_of(k).removeprefix(start) for k in group.kernels)
 
 
-def _mean_factor(layer):
-    """Product of the mean factors of all the `ErrorModulation`s in a layer, itself included."""
-    mean = 1.0
-    for inner in [layer, *graph.all_layers(layer)]:
-        if isinstance(inner, ErrorModulation):
-            factor = output_group(inner.layer).factor(inner.modulation)
-            mean *= float(keras.ops.mean(factor))
-    return mean
+def _names(group):
+    return " + ".join(getattr(kernel, "name", "kernel") for kernel in group.kernels)
 
 
 def _row(layer_name, group, factor, status, gain):
-    names = " + ".join(getattr(kernel, "name", "kernel") for kernel in group.kernels)
     numbers = [f"{value:.3f}" for value in (factor.mean(), factor.min(), factor.max())]
-    return (layer_name, names, str(factor.size), *numbers, status, _format_gain(gain))
+    return (
+        layer_name,
+        _names(group),
+        str(factor.size),
+        *numbers,
+        status,
+        gain_bound.readable(gain),
+    )
 
 
 def _row_without_nodes(layer, gain):
@@ -152,15 +145,10 @@ def _row_without_nodes(layer, gain):
     if grouping.has_unknown_weights(layer):
         status = "no: unknown weights, see register_grouping"
     names = " + ".join(weight.name for weight in layer.trainable_weights or layer.weights)
-    return (layer.name, names, "", "", "", "", status, _format_gain(gain))
+    return (layer.name, names, "", "", "", "", status, gain_bound.readable(gain))
 
 
-def _format_gain(gain):
-    return "unknown" if gain is None else f"{gain:.2f}"
-
-
-def _format(rows):
-    table = [_COLUMNS, *rows]
+def _format(table):
     widths = [max(len(row[i]) for row in table) for i in range(len(_COLUMNS))]
     right = {2, 3, 4, 5, 7}
 
@@ -172,4 +160,4 @@ def _format(rows):
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([line(_COLUMNS), rule, *(line(row) for row in rows)])
+    return "\n".join([line(table[0]), rule, *(line(row) for row in table[1:])])

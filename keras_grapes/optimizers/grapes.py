@@ -1,12 +1,35 @@
 """Optimizer wrapper that lets every node learn at its own modulated rate."""
 
+import contextlib
+import threading
 import warnings
 
 import keras
 from keras import ops
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import backend, grouping
 from keras_grapes.modulation import Modulation
+from keras_grapes.optimizers.inner_optimizer import (
+    check_rate_is_used,
+    get_inner_optimizer,
+    is_kerass_own,
+    refuse_unreached,
+)
+from keras_grapes.optimizers.variable_grouping import ModelGrouping, NameGrouping, StoredGrouping
+
+
+def _of_inner(name):
+    """A property that reads and writes the inner optimizer's attribute of that name."""
+
+    def read(self):
+        return getattr(self.inner_optimizer, name)
+
+    def write(self, value):
+        # Keras's own `__init__` sets its defaults before there is an inner optimizer.
+        if hasattr(self, "inner_optimizer"):
+            setattr(self.inner_optimizer, name, value)
+
+    return property(read, write)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -20,30 +43,40 @@ class Grapes(keras.optimizers.Optimizer):
     modulated steps; weight decay, clipping, constraints, moving averages and gradient accumulation
     are those of the inner optimizer, and stay as they are.
 
-    Not modulated: the output layer, biases, normalization weights, embeddings, and weights in a
-    `keras_grapes.ErrorModulation`. With `model=` the groups of nodes and the output layer are found
-    from the model's layers. Without it only the variables are known: every variable named `kernel`
-    or `*_kernel` with two axes or more is modulated along its last axis, except the last one, which
-    is taken for the output layer. Pass the model when it has other kernels than those of `Dense`
-    and `Conv` layers, several outputs, or layers that were not created in the order of the graph.
+    Not modulated: the output layer, biases, normalization weights, embeddings, LoRA adapters, and
+    weights in a `keras_grapes.ErrorModulation`. With `model=` the groups of nodes and the output
+    layer are found from the model's layers. Without it only the variables are known: every variable
+    named `kernel` or `*_kernel` with two axes or more is modulated along its last axis, except the
+    last one, which is taken for the output layer. Pass the model when it has other kernels than
+    those of `Dense` and `Conv` layers, several outputs, or layers that were not created in the
+    order of the graph.
 
     The inner optimizer belongs to this one from then on. `Grapes` has no state of its own: its
-    `variables` are those of the inner optimizer, and weights files move between the two.
+    `variables` and settings, such as `weight_decay`, are those of the inner optimizer, and weights
+    files move between the two. A saved `Grapes` finds its kernels again by their paths and shapes.
 
     `keras.optimizers.Ftrl` is not linear in its learning rate: with it each node has its own rate,
-    but its step is not the factor times the plain one. `keras.optimizers.Adafactor` bounds the
-    modulated rate by `1 / sqrt(step)`.
+    but its step is not the factor times the plain one. Of `keras.optimizers.ScheduleFreeAdamW` it
+    is not either, from the third step on, since its weights are an average that the rate does not
+    scale. `keras.optimizers.Adafactor` bounds the modulated rate by `1 / sqrt(step)`. An optimizer
+    of your own is modulated if it takes the rate from the argument `learning_rate` of its
+    `update_step`.
 
     Args:
         inner_optimizer: A `keras.optimizers.Optimizer`, its name such as `"adam"`, or its config.
         model: A built `keras.Model`, the one that is trained. Defaults to `None`.
         modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
-        name: String. Defaults to `"grapes"`.
+        name: String. Defaults to `None`, an automatic name such as `"grapes"`.
+        output_layers: List of layers of `model`, or of their names or paths, that compute its
+            outputs and are not modulated; an empty one modulates all. Needed where they cannot be
+            told from a graph, as in subclassed models, where `keras_grapes.summary` marks them as
+            guessed. Defaults to `None`, to find them.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If `inner_optimizer` is itself a wrapper or already in use by a `Grapes`, if
-            `model` is not built, or if the optimizer is later built with variables that are not
+        ValueError: If `inner_optimizer` is itself a wrapper, in use by a `Grapes` or does not use
+            the rate that its `update_step` is given, if `model` is not built, if `output_layers`
+            are not layers of it, or if the optimizer is later built with kernels that are not
             those of `model`.
 
     References:
@@ -64,45 +97,78 @@ class Grapes(keras.optimizers.Optimizer):
     ... )
     """
 
-    def __init__(self, inner_optimizer, model=None, modulation=None, name="grapes", **kwargs):
+    def __init__(
+        self,
+        inner_optimizer,
+        model=None,
+        modulation=None,
+        name=None,
+        *,
+        output_layers=None,
+        **kwargs,
+    ):
         if kwargs:
             argument = next(iter(kwargs))
             raise ValueError(
                 f"`Grapes` does not take `{argument}`. Set `{argument}` on the `inner_optimizer`, "
                 f"as in Grapes(keras.optimizers.Adam({argument}=...))."
             )
-        inner_optimizer = _get_inner_optimizer(inner_optimizer)
+        inner_optimizer = get_inner_optimizer(inner_optimizer)
+        if isinstance(getattr(inner_optimizer.update_step, "__self__", None), Grapes):
+            raise ValueError(
+                f"`inner_optimizer` '{inner_optimizer.name}' is in use by another `Grapes`. Make a "
+                "new inner optimizer for each."
+            )
         modulation = Modulation.get(modulation)
-        variable_grouping = NameGrouping() if model is None else ModelGrouping(model)
+        if model is None and output_layers is not None:
+            raise ValueError(
+                "`output_layers` are layers of a model. Received: "
+                f"output_layers={output_layers!r} and model=None. Pass the model too: "
+                "Grapes(..., model=model, output_layers=[...])."
+            )
+        if model is None:
+            variable_grouping = NameGrouping()
+        else:
+            variable_grouping = ModelGrouping(model, output_layers)
         super().__init__(learning_rate=0.0, name=name)
         self.modulation = modulation
         self._grouping = variable_grouping
-        self._step = _Step()
+        self._step = _Step(is_reached=is_kerass_own(inner_optimizer))
         self._plain_update_step = inner_optimizer.update_step
+        # Keras hands one rate to all variables; `update_step` is the only place that knows which
+        # variable it is for. It is replaced on the instance, so that all else of the inner
+        # optimizer runs as ever: clipping, weight decay, accumulation, averages, loss scaling.
         inner_optimizer.update_step = self._modulated_update_step
         self.inner_optimizer = inner_optimizer
 
     def build(self, variables):
-        if self.built:
-            return
         variables = list(variables)
-        groups, left_alone = _leave_out_error_modulated(self._grouping, variables)
+        # Keras's loader of `.h5` files builds with none.
+        if self.built or not variables:
+            return
+        groups, left_alone, notes = self._find(variables)
         self.inner_optimizer.build(variables)
-        super().build(variables)
         if left_alone:
             names = [grouping.path_of(group.kernels[0]) for group in left_alone]
-            warnings.warn(
+            notes.append(
                 f"`Grapes` leaves {len(names)} kernels alone whose error `ErrorModulation` "
                 f"modulates already: {names}. Use one of the two, or call "
-                "`keras_grapes.strip(model)`.",
-                stacklevel=2,
+                "`keras_grapes.strip(model)`."
             )
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         self._step.groups = groups
-        for group in groups:
-            for index, kernel in enumerate(group.kernels):
-                # Not a variable where LoRA or quantization compute it.
-                if backend.is_variable(kernel):
-                    self._step.place_of.setdefault(self._var_key(kernel), (group, index))
+        known = {backend.variable_key(variable) for variable in variables}
+        for place, group in enumerate(groups):
+            for index, (kernel, key) in enumerate(zip(group.variables, group.keys)):
+                if key in known:
+                    position = self.inner_optimizer._get_variable_index(kernel)
+                    self._step.places.setdefault(position, (place, index))
+        if self._step.places and not self._step.is_reached:
+            kernel = self._trainable_variables[min(self._step.places)]
+            name = type(self.inner_optimizer).__name__
+            check_rate_is_used(self._plain_update_step, kernel, name)
+        self.built = True
 
     @property
     def groups(self):
@@ -112,40 +178,89 @@ class Grapes(keras.optimizers.Optimizer):
     @property
     def trainable_variables(self):
         """List of the variables that the optimizer was built with."""
-        return list(self._trainable_variables)
+        return list(self._trainable_variables) if self.built else []
+
+    @property
+    def output_guessed(self):
+        """Whether the order of the kernels alone tells which of them are not modulated."""
+        return self._grouping.output_guessed
+
+    def output_layers_of(self, model):
+        """Returns the `output_layers` that it was given with a model, `None` for another one."""
+        return self._grouping.output_layers if self._grouping.model is model else None
 
     def find_groups(self, model):
         """Returns the `groups` that the optimizer will have once built for `model`."""
-        return _leave_out_error_modulated(self._grouping, model.trainable_variables)[0]
+        return self._find(model.trainable_variables)[0]
+
+    def _find(self, variables):
+        """Groups to modulate, those that an `ErrorModulation` has, and notes for the user."""
+        groups, notes = self._grouping.find(variables)
+        elsewhere = grouping.error_modulated(self._grouping.layers)
+        keep = [group for group in groups if not elsewhere & set(group.keys)]
+        leave = [group for group in groups if elsewhere & set(group.keys)]
+        return keep, leave, notes
 
     def apply(self, grads, trainable_variables=None):
         if len(grads) == 0:
             return
-        if not self.built:
-            if trainable_variables is None:
-                raise ValueError(
-                    "When passing `grads` without `variables`, the optimizer must already be "
-                    "built. Call `optimizer.build(trainable_variables)` first."
-                )
-            with keras.name_scope(self.name, caller=self):
-                self.build(trainable_variables)
-        # All factors before the first update, so that the kernels of a group see the same weights.
-        self._step.factors = {id(g): g.factor(self.modulation) for g in self._step.groups}
-        try:
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        with self._step_of(grads, trainable_variables):
             self.inner_optimizer.apply(grads, trainable_variables)
-        finally:
-            self._step.factors = {}
 
     def apply_gradients(self, grads_and_vars):
-        super().apply_gradients(grads_and_vars)
-        return self.iterations
+        inner = self.inner_optimizer
+        if type(inner).apply_gradients is keras.optimizers.Optimizer.apply_gradients:
+            super().apply_gradients(grads_and_vars)
+            return self.iterations
+        # It does something of its own to the gradients.
+        grads_and_vars = list(grads_and_vars)
+        with self._step_of(*zip(*grads_and_vars)):
+            return inner.apply_gradients(grads_and_vars)
+
+    @contextlib.contextmanager
+    def _step_of(self, grads, variables=None):
+        """Has the factors ready, and looks afterwards whether they took part."""
+        if variables is None and not self.built:
+            raise ValueError(
+                "When passing `grads` without `variables`, the optimizer must already be "
+                "built. Call `optimizer.build(trainable_variables)` first."
+            )
+        self.build(variables or [])
+        step = self._step
+        watched = None if step.is_reached else self._watched_kernel(grads, variables)
+        eager = backend.runs_eagerly()
+        before = None if watched is None or not eager else ops.convert_to_numpy(watched)
+        # All factors before the first update, so that the kernels of a group see the same weights.
+        with step.has_factors([group.factor(self.modulation) for group in step.groups]):
+            yield
+        if watched is None or step.is_reached:
+            return
+        # An eager step that only accumulates gradients changes nothing.
+        if not eager or (before != ops.convert_to_numpy(watched)).any():
+            refuse_unreached(type(self.inner_optimizer).__name__)
+
+    def _watched_kernel(self, grads, variables):
+        """The first modulated kernel that has a gradient."""
+        variables = self._trainable_variables if variables is None else variables
+        self._check_variables_are_known(variables)
+        for gradient, variable in zip(grads, variables):
+            position = self.inner_optimizer._get_variable_index(variable)
+            overwritten = getattr(variable, "overwrite_with_gradient", False)
+            if gradient is not None and position in self._step.places and not overwritten:
+                return variable
+        return None
 
     def _modulated_update_step(self, gradient, variable, learning_rate):
         """Runs as `inner_optimizer.update_step`."""
-        place = self._step.place_of.get(self._var_key(variable))
-        if place is not None and self._step.factors:
-            group, index = place
-            factor = group.over_kernel(self._step.factors[id(group)], index)
+        place = self._step.places.get(self.inner_optimizer._get_variable_index(variable))
+        if place is not None:
+            self._step.is_reached = True
+            group_place, index = place
+            group, factors = self._step.groups[group_place], self._step.factors()
+            factor = factors[group_place] if factors else group.factor(self.modulation)
+            factor = group.over_kernel(factor, index)
             learning_rate = ops.cast(learning_rate, factor.dtype) * factor
             if backend.is_sparse_gradient(gradient):
                 # Optimizers pick the rows of the rate that the gradient has.
@@ -155,40 +270,31 @@ class Grapes(keras.optimizers.Optimizer):
 
     # The state and the settings are those of the inner optimizer.
 
+    weight_decay = _of_inner("weight_decay")
+    clipnorm = _of_inner("clipnorm")
+    global_clipnorm = _of_inner("global_clipnorm")
+    clipvalue = _of_inner("clipvalue")
+    use_ema = _of_inner("use_ema")
+    ema_momentum = _of_inner("ema_momentum")
+    ema_overwrite_frequency = _of_inner("ema_overwrite_frequency")
+    gradient_accumulation_steps = _of_inner("gradient_accumulation_steps")
+    loss_scale_factor = _of_inner("loss_scale_factor")
+    learning_rate = _of_inner("learning_rate")
+    iterations = property(lambda self: self.inner_optimizer.iterations)
+    variables = property(lambda self: self.inner_optimizer.variables)
+    # What Keras's callbacks and wrappers read.
+    _iterations = _of_inner("_iterations")
+    _learning_rate = _of_inner("_learning_rate")
+    _trainable_variables = _of_inner("_trainable_variables")
+    _trainable_variables_indices = _of_inner("_trainable_variables_indices")
+    _model_variables_moving_average = property(
+        lambda self: self.inner_optimizer._model_variables_moving_average
+    )
+
     def __dir__(self):
         # Keras's savers walk over `dir`: without this they would write the inner optimizer's
         # state a second time.
         return [name for name in super().__dir__() if name != "inner_optimizer"]
-
-    @property
-    def variables(self):
-        return self.inner_optimizer.variables
-
-    @property
-    def iterations(self):
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self):
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
-    def loss_scale_factor(self):
-        return self.inner_optimizer.loss_scale_factor
-
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, factor):
-        # Keras's own `__init__` sets it to None before there is an inner optimizer.
-        if hasattr(self, "inner_optimizer"):
-            self.inner_optimizer.loss_scale_factor = factor
-
-    @property
-    def _model_variables_moving_average(self):
-        return self.inner_optimizer._model_variables_moving_average
 
     def set_weights(self, weights):
         self.inner_optimizer.set_weights(weights)
@@ -229,169 +335,32 @@ class _Step:
 
     Attributes:
         groups: List of the groups that are modulated.
-        place_of: Dict of the key of a variable to its group and its index in the group.
-        factors: Dict of the id of a group to its factors in the step that is under way.
+        places: Dict of the position of a variable in the inner optimizer to the place of its group
+            in `groups` and its index in the group.
+        is_reached: Bool, whether the inner optimizer is known to call its `update_step`.
     """
 
-    def __init__(self):
+    def __init__(self, is_reached):
         self.groups = []
-        self.place_of = {}
-        self.factors = {}
+        self.places = {}
+        self.is_reached = is_reached
+        self._factors_of_thread = {}
 
-
-class NameGrouping:
-    """Finds the groups among an optimizer's variables by their names."""
-
-    layers = None
-
-    def find(self, variables):
-        return grouping.group_by_name(variables)
-
-    def get_config(self, built_with):
-        return None
-
-
-class ModelGrouping:
-    """Finds the groups among an optimizer's variables by the layers of a model."""
-
-    def __init__(self, model):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                "`model` must be a `keras.Model`. Received: "
-                f"model={model!r} of type {type(model).__name__}"
-            )
-        if not model.built or not model.weights:
-            raise ValueError(
-                f"`model` must be built, so that its layers have weights. Received: model "
-                f"'{model.name}', which is not. Give it a `keras.Input`, call "
-                "`model.build(input_shape)` or call it on data before you make the optimizer."
-            )
-        self.model_name = model.name
-        self.layers = graph.all_layers(model)
-        self.weights = model.weights
-        self.groups = _hidden_groups(grouping.weight_layers(model))
-
-    def find(self, variables):
-        known = {backend.variable_key(v) for v in self.weights}
-        foreign = [v.name for v in variables if backend.variable_key(v) not in known]
-        if foreign:
-            raise ValueError(
-                f"The optimizer was made for model '{self.model_name}' but is built with "
-                f"variables that are not that model's, such as {foreign[:3]}. Pass the model that "
-                "is trained, as in Grapes(..., model=model), and make a new optimizer after you "
-                "change or clone a model."
-            )
-        given = {backend.variable_key(v) for v in variables}
-        return [g for g in self.groups if any(backend.variable_key(k) in given for k in g.kernels)]
-
-    def get_config(self, built_with):
-        return _describe(self, built_with or self.weights)
-
-
-class StoredGrouping:
-    """Finds the groups where a saved optimizer had them, by the positions of its variables."""
-
-    layers = None
-
-    def __init__(self, config):
-        self.config = config
-
-    def find(self, variables):
-        groups = []
-        for entry in self.config:
-            places, shapes = entry["variables"], entry["shapes"]
-            fits = all(
-                place is not None
-                and place < len(variables)
-                and tuple(variables[place].shape) == tuple(shape)
-                for place, shape in zip(places, shapes)
-            )
-            if not fits:
-                raise ValueError(
-                    "This optimizer was restored for a model whose kernels have the shapes "
-                    f"{shapes} at the positions {places} of its trainable variables; the model "
-                    "that it is built with has not. Make a new one: Grapes(..., model=model)."
-                )
-            kernels = [variables[place] for place in places]
-            axes = [tuple(axes) for axes in entry["incoming_axes"]]
-            groups.append(grouping.Group(kernels, axes))
-        return groups
-
-    def get_config(self, built_with):
-        return self.config if built_with is None else _describe(self, built_with)
-
-
-def _describe(variable_grouping, variables):
-    """The groups by their places among the variables that are trained now, as a loaded model will
-    have them: layers may have been frozen, or thawed, in the meantime."""
-    trained = [v for v in variables if v.trainable]
-    place_of = {backend.variable_key(v): place for place, v in enumerate(trained)}
-    groups = variable_grouping.find(variables)
-    return [
-        {
-            "variables": [place_of.get(backend.variable_key(k)) for k in group.kernels],
-            "shapes": [list(k.shape) for k in group.kernels],
-            "incoming_axes": [list(axes) for axes in group.incoming_axes],
-        }
-        for group in groups
-        if any(backend.variable_key(k) in place_of for k in group.kernels)
-    ]
-
-
-def _hidden_groups(entries):
-    """Groups of all nodes that are not output nodes; shared weights count at the output."""
-    output = {
-        backend.variable_key(k)
-        for e in entries
-        for g in e.groups
-        if e.is_output_group(g)
-        for k in g.kernels
-    }
-    return [
-        group
-        for entry in entries
-        for group in entry.groups
-        if not any(backend.variable_key(k) in output for k in group.kernels)
-    ]
-
-
-def _leave_out_error_modulated(variable_grouping, variables):
-    """Splits groups into those to modulate and those that an `ErrorModulation` has."""
-    groups = variable_grouping.find(variables)
-    elsewhere = grouping.error_modulated(variable_grouping.layers)
-    marked = [any(backend.variable_key(k) in elsewhere for k in g.kernels) for g in groups]
-    keep = [group for group, mark in zip(groups, marked) if not mark]
-    leave = [group for group, mark in zip(groups, marked) if mark]
-    return keep, leave
-
-
-def _get_inner_optimizer(identifier):
-    inner = identifier
-    if isinstance(identifier, (str, dict)):
+    @contextlib.contextmanager
+    def has_factors(self, factors):
+        """Keeps the factors of a step while it runs; each thread takes steps of its own."""
+        thread = threading.get_ident()
+        self._factors_of_thread[thread] = factors
         try:
-            inner = keras.optimizers.get(identifier)
-        except ValueError as error:
-            raise ValueError(
-                "`inner_optimizer` must name an optimizer of Keras, such as 'adam', or be its "
-                f"config. Received: inner_optimizer={identifier!r}"
-            ) from error
-    if not isinstance(inner, keras.optimizers.Optimizer):
-        hint = " Pass an instance: write `()` after it." if isinstance(inner, type) else ""
-        raise TypeError(
-            "`inner_optimizer` must be a `keras.optimizers.Optimizer`, its name or its config."
-            f"{hint} Received: inner_optimizer={identifier!r} of type {type(identifier).__name__}"
-        )
-    # A wrapper has no `update_step` of its own, so that the factor would silently not act.
-    if type(inner).apply is not keras.optimizers.Optimizer.apply:
-        name = type(inner).__name__
-        raise ValueError(
-            f"`inner_optimizer` must not be a wrapper itself. Received: a `{name}`. Wrap the other "
-            f"way round, so that `{name}` holds `Grapes(optimizer)`. Under mixed precision "
-            "`model.compile` adds its `LossScaleOptimizer` by itself."
-        )
-    if isinstance(getattr(inner.update_step, "__self__", None), Grapes):
-        raise ValueError(
-            f"`inner_optimizer` '{inner.name}' is in use by another `Grapes`. Make a new inner "
-            "optimizer for each."
-        )
-    return inner
+            yield
+        finally:
+            del self._factors_of_thread[thread]
+
+    def factors(self):
+        """Returns the factors of this thread's step, `None` where none is under way.
+
+        With several replicas the updates of all run in another thread than the replicas' own,
+        which have equal factors.
+        """
+        running = dict(self._factors_of_thread)
+        return running.get(threading.get_ident()) or next(reversed(running.values()), None)

@@ -1,100 +1,158 @@
-"""What the feedback models share: the forward pass in blocks, and errors sent on other ways."""
+"""What the feedback models share: a forward pass that opens the layers with kernels."""
 
 import abc
-import dataclasses
 import functools
-import inspect
-import math
 import numbers
-import random
 
 import keras
-import numpy as np
-import tensorflow as tf
 from keras import ops
 
+from keras_grapes import backend, graph
 from keras_grapes.modulation import Modulation
-from keras_grapes.training.chain import Block, Chain
+from keras_grapes.training import initialization
+from keras_grapes.wiring import Wiring
 
 
 class FeedbackModel(keras.Model, abc.ABC):
-    """Base class of the models that transport errors by fixed feedback kernels.
+    """Base class of the models that train by another transport of errors than back-propagation.
 
     The forward pass is that of the wrapped model. A rule is nothing but another backward pass: the
-    blocks of the model are cut apart by `stop_gradient`, and `route_error` says which errors come
-    in place of the ones that back-propagation would bring. Whatever is done with the gradients is
-    Keras's own, so that a training loop of one's own with `tf.GradientTape` trains by the rule too.
+    layers with kernels are cut from their inputs by `stop_gradient`, and `route_error` says which
+    errors come in place of the ones that back-propagation would bring. All between these layers is
+    differentiated as ever. Whatever is done with the gradients is Keras's own, so that a training
+    loop of one's own trains by the rule too.
+
+    A rule of your own overrides `feedback_shapes` and `route_error`; one that is close to another
+    rule overrides `FeedbackAlignment.backward_kernel` or `DirectFeedbackAlignment.sent_error`. What
+    these methods read must be set ahead of `super().__init__`.
+
+    Args:
+        model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
+            this model trains `model`.
+        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults. Defaults to
+            `None`, no modulation.
+        feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
+            or a function of a shape. Defaults to `"he_uniform"`.
+        seed: Int that makes the feedback kernels reproducible. Defaults to `None`.
+        **kwargs: `name` and `trainable`.
+
+    Attributes:
+        model: The wrapped model.
+        wiring: The `keras_grapes.wiring.Wiring` of the model.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> class NoFeedback(kg.FeedbackModel):
+    ...     "Trains the output layer alone."
+    ...     def feedback_shapes(self):
+    ...         return []
+    ...     def route_error(self, site, inputs, outputs, current):
+    ...         return outputs
+    >>> rule = NoFeedback(keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(3),
+    ... ]))
+    >>> rule.compile("sgd", "mse")
+    >>> x, y = keras.random.normal((5, 4)), keras.ops.zeros((5, 3))
+    >>> [gradient is not None for gradient in rule.gradients(x, y)]
+    [False, False, True, True]
     """
 
     def __init__(
         self, model, modulation=None, feedback_initializer="he_uniform", seed=None, **kwargs
     ):
-        rule = type(self).__name__
-        chain = Chain(model, rule)
+        wiring = Wiring(model, type(self).__name__)
         if modulation is False:
             modulation = None
         if modulation is not None:
             modulation = Modulation.get(modulation)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
             raise TypeError(f"`seed` must be an int or None. Received: seed={seed!r}")
-        initializer = _get_initializer(feedback_initializer)
-        self._check(chain, modulation)
-        feedback = _draw(initializer, self._feedback_shapes(chain), seed)
+        initializer = initialization.get_initializer(feedback_initializer)
 
         # No autocast: the wrapped layers cast, each by its own policy.
         super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)
         self.model = model
+        self.wiring = wiring
         self.modulation = modulation
         self.feedback_initializer = initializer
         self.seed = None if seed is None else int(seed)
-        self._chain = chain
-        self._input_dtype = model.inputs[0].dtype
+        if modulation is not None:
+            self._check_nodes()
+        self.check()
+        named = self.feedback_shapes()
+        values = initialization.draw(initializer, [shape for _, shape, _ in named], seed)
         self._kernels = [
             self.add_weight(
-                name=f"feedback_{block.layer.name}",
-                shape=value.shape,
+                name=f"feedback_{name}",
+                shape=shape,
                 initializer=functools.partial(_constant, value),
-                dtype=block.layer.variable_dtype,
+                dtype=dtype,
                 trainable=False,
             )
-            for block, value in zip(chain.hidden, feedback)
+            for (name, shape, dtype), value in zip(named, values)
         ]
         for place, kernel in enumerate(self._kernels):
             # `tf.train.Checkpoint` follows attributes, not the lists of Keras.
             setattr(self, f"_kernel_{place}", kernel)
-        self.input_spec = keras.layers.InputSpec(shape=tuple(model.inputs[0].shape))
+        self.input_spec = self._make_input_spec()
         # A first call, so that what cannot run is refused now, and `export` knows the shapes.
-        self(keras.KerasTensor(model.inputs[0].shape, dtype=self._input_dtype))
+        specs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in model.inputs]
+        self._awaits_kernels = False
+        self(_packed_as(self._structures[0], specs))
+        self._awaits_kernels = isinstance(initializer, initialization.KernelsFromFile)
+
+    @property
+    def _structures(self):
+        return graph.structures(self.model)
 
     @property
     def feedback_kernels(self):
-        """List of the feedback kernels, that of the first hidden layer first."""
+        """List of the feedback kernels, in the order of the graph."""
         return list(self._kernels)
 
     @property
     def hidden_layers(self):
-        """List of the hidden layers with a kernel, the first one first."""
-        return [block.layer for block in self._chain.hidden]
+        """List of the hidden layers with a kernel, in the order of the graph."""
+        return list(self.wiring.hidden_layers)
+
+    @property
+    def hidden_groups(self):
+        """List of the `keras_grapes.grouping.Group`s of the nodes of the hidden layers.
+
+        `None` stands for a layer whose nodes are not the channels of its output.
+        """
+        return [self.wiring.calls_of(layer)[0].group for layer in self.hidden_layers]
 
     @property
     def output_names(self):
         # By these `compile` assigns losses and metrics. A Sequential model has none.
         return self.model.output_names
 
-    def _check(self, chain, modulation):
-        """Raises a `ValueError` where the rule cannot train a chain that the others can."""
+    # What a rule says of itself.
+
+    def check(self):
+        """Raises a `ValueError` where the rule cannot train a model that others can."""
 
     @abc.abstractmethod
-    def _feedback_shapes(self, chain):
-        """Shapes of the feedback kernels."""
+    def feedback_shapes(self):
+        """Returns a list of `(name, shape, dtype)`, one for each feedback kernel."""
+
+    def begin(self, current, training):
+        """Prepares a forward pass, a `Pass`."""
 
     @abc.abstractmethod
-    def _route_error(self, current, passed):
-        """Returns the pre-activation of `current`, its error sent on as the rule has it.
+    def route_error(self, site, inputs, outputs, current):
+        """Returns what the linear map of a layer puts out, its error sent on as the rule has it.
 
         Args:
-            current: The `Pass` through a block, as far as it has come.
-            passed: List of the `Pass`es through the blocks before it.
+            site: The `keras_grapes.wiring.Site`, a call of the layer.
+            inputs: Tensor, the layer's input.
+            outputs: Tensor, its linear map of `inputs`, ahead of bias, activation and dynamics. Its
+                error goes to the kernel, and not to `inputs`: `send_error` sends it there, or
+                elsewhere.
+            current: The `Pass`, with the tensors of the model as far as it has come.
         """
 
     def factor(self, place, modulation=None):
@@ -104,55 +162,140 @@ class FeedbackModel(keras.Model, abc.ABC):
             place: Int, the place of the layer among `hidden_layers`.
             modulation: A `keras_grapes.Modulation`. Defaults to `None`, that of the model.
         """
-        return self._chain.hidden[place].group.factor(modulation or self.modulation)
+        return self.hidden_groups[place].factor(modulation or self.modulation)
+
+    # The forward pass.
 
     def build(self, input_shape):
         pass  # All weights exist.
 
     def call(self, inputs, training=None, backpropagate=False):
         # Keras hands `training` on to the layers that are called in here.
-        (x,) = keras.tree.flatten(inputs)
+        inputs = self._flat_inputs(inputs)
         if backpropagate:
-            return self.model(x)
-        x = ops.cast(x, self._input_dtype)
-        for step in self._chain.entry:
-            x = step.layer(x)
-        passed = []
-        for block in self._chain.blocks:
-            current = Pass(block, x, block.pre_activation(ops.stop_gradient(x)))
-            current.pre_activation = self._route_error(current, passed)
-            current.output = self._activate(current, len(passed))
-            x = current.run(block.moving, current.output)
-            passed.append(current)
-        structure = getattr(self.model, "output", None)
-        return keras.tree.pack_sequence_as(structure, [x]) if isinstance(structure, dict) else x
+            return self.model(_packed_as(self._structures[0], inputs))
+        if self._awaits_kernels:
+            raise ValueError(
+                f"The feedback kernels of '{self.name}' were made by a function that no config "
+                "holds, and come with the weights alone. Load them by `load_weights`, or set them "
+                "by `set_weights`."
+            )
+        program = self.wiring.program
+        current = Pass(dict(zip(program.inputs, inputs)))
+        self.begin(current, training)
+        self.run(current, training)
+        return _packed_as(self._structures[1], [current.values[s] for s in program.outputs])
 
-    def _activate(self, current, place):
-        """Runs a block from its pre-activation to the last step that changes values."""
-        block, x = current.block, current.pre_activation
-        if block.layer.activation is not None:
-            x = block.layer.activation(x)
-        if block.layer.activity_regularizer is not None:
-            self._regularize_activity(block.layer, x)
-        if self.modulation is not None and block is not self._chain.output:
-            x = self._modulate(x, current, place)
-        return current.run(block.local, x)
+    def run(self, current, training, steps=None):
+        """Fills in the tensors of a `Pass` by running steps of the model, by default all."""
+        for step in self.wiring.program.steps if steps is None else steps:
+            args, kwargs = step.arguments(current.values)
+            site = self.wiring.site_of(step)
+            if site is None:
+                outputs = self.call_step(step, args, kwargs, training)
+            else:
+                outputs = self.call_site(site, args, kwargs, None, current, training)
+            current.values.update(zip(step.outputs, keras.tree.flatten(outputs)))
 
-    def _modulate(self, x, current, place):
-        group = self._chain.hidden[place].group
-        factor = current.factor = group.over_output(self.factor(place), x.shape)
+    def call_step(self, step, args, kwargs, training):
+        """Runs a step without a kernel."""
+        if training is None and step.training is not None:
+            kwargs = {**kwargs, "training": step.training}
+        return step.operation(*args, **kwargs)
 
-        def modulated(error):
-            # The product is rounded once, to the precision of the error.
-            return [ops.cast(ops.cast(error, factor.dtype) * factor, error.dtype)]
+    def call_site(self, site, args, kwargs, between, current, training):
+        """Calls a layer with a kernel; `between`, where given, makes what its linear map does."""
 
-        return send_error(ops.stop_gradient(x), [x], modulated)
+        def linear(inputs):
+            outputs = site.linear.apply(ops.stop_gradient(inputs), *site.kernels)
+            return self.route_error(site, inputs, outputs, current)
 
-    def _regularize_activity(self, layer, x):
-        loss = layer.activity_regularizer(x)
-        if _regularizes_the_mean():
-            loss = ops.divide_no_nan(loss, ops.cast(ops.shape(x)[0], loss.dtype))
-        self.add_loss(loss)
+        def after(outputs):
+            self._regularize_activity(site.layer, outputs)
+            if self.modulation is None or not self.wiring.is_hidden(site):
+                return outputs
+            return self._modulate(site, outputs, current)
+
+        of_step = site.step.training if training is None else None
+        return site.call(args, kwargs, between or linear, after, of_step)
+
+    def _modulate(self, site, outputs, current):
+        place = self._place(site.layer)
+        if place not in current.factors:
+            current.factors[place] = self.factor(place)
+        factor = current.factors[place]
+
+        def modulated(output):
+            aligned = site.group.over_output(factor, output.shape)
+
+            def errors(error):
+                # The product is rounded once, to the precision of the error.
+                return [ops.cast(ops.cast(error, aligned.dtype) * aligned, error.dtype)]
+
+            return send_error(ops.stop_gradient(output), [output], errors)
+
+        # The states of a recurrent layer are its nodes too.
+        return keras.tree.map_structure(modulated, outputs)
+
+    def _place(self, layer):
+        return next(i for i, one in enumerate(self.wiring.hidden_layers) if one is layer)
+
+    def _regularize_activity(self, layer, outputs):
+        if layer.activity_regularizer is None:
+            return
+        for output in keras.tree.flatten(outputs):
+            loss = layer.activity_regularizer(output)
+            if _regularizes_the_mean():
+                loss = ops.divide_no_nan(loss, ops.cast(ops.shape(output)[0], loss.dtype))
+            self.add_loss(loss)
+
+    def _check_nodes(self):
+        for site in self.wiring.sites:
+            if not self.wiring.is_hidden(site):
+                continue
+            problem = "its nodes are not the channels of its output"
+            try:
+                if site.group is not None:
+                    ones = ops.ones(site.group.node_shape)
+                    for slot in site.step.outputs:
+                        site.group.over_output(ones, slot.shape)
+                    continue
+            except ValueError as error:
+                problem = str(error)
+            raise ValueError(
+                f"`{type(self).__name__}` with a `modulation` cannot tell the nodes of layer "
+                f"'{site.layer.name}' of type {type(site.layer).__name__}: {problem}. Tell them by "
+                "`keras_grapes.register_grouping`, or pass modulation=None."
+            )
+
+    def _make_input_spec(self):
+        tensors = self.model.inputs
+        if len(tensors) == 1 and not isinstance(self._structures[0], dict):
+            return keras.layers.InputSpec(shape=tuple(tensors[0].shape))
+        return [
+            keras.layers.InputSpec(shape=tuple(tensor.shape), name=name)
+            for tensor, name in zip(tensors, self._input_names())
+        ]
+
+    def _input_names(self):
+        if isinstance(self._structures[0], dict):
+            return sorted(self._structures[0])
+        return [tensor._keras_history[0].name for tensor in self.model.inputs]
+
+    def _flat_inputs(self, inputs):
+        if isinstance(inputs, dict):
+            inputs = [inputs[name] for name in self._input_names()]
+        flat = keras.tree.flatten(inputs)
+        if len(flat) != len(self.model.inputs):
+            raise ValueError(
+                f"'{self.name}' takes {len(self.model.inputs)} inputs. Received: {len(flat)}"
+            )
+        return [
+            x
+            if keras.backend.standardize_dtype(x.dtype) == tensor.dtype
+            else ops.cast(x, tensor.dtype)
+            for x, tensor in zip(flat, self.model.inputs)
+        ]
 
     def gradients(self, x, y, sample_weight=None, backpropagate=False):
         """Returns the gradients that the rule gives for a batch, with nothing changed by it.
@@ -170,10 +313,12 @@ class FeedbackModel(keras.Model, abc.ABC):
         Returns:
             List of tensors in the order of `trainable_weights`, of the loss of `compile`.
         """
-        with tf.GradientTape() as tape:
+
+        def loss():
             y_pred = self(x, training=False, backpropagate=backpropagate)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
-        return tape.gradient(loss, self.trainable_weights)
+            return self.compute_loss(x, y, y_pred, sample_weight, training=False)
+
+        return backend.gradients(loss, self.trainable_weights)[1]
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         optimizer = keras.optimizers.get(optimizer)
@@ -196,6 +341,16 @@ class FeedbackModel(keras.Model, abc.ABC):
     def compute_output_shape(self, input_shape):
         return self.model.compute_output_shape(input_shape)
 
+    # Saving.
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self._awaits_kernels = False
+
+    def set_weights(self, weights):
+        super().set_weights(weights)
+        self._awaits_kernels = False
+
     def get_config(self):
         modulation = self.modulation
         return {
@@ -203,7 +358,7 @@ class FeedbackModel(keras.Model, abc.ABC):
             "trainable": self.trainable,
             "model": keras.saving.serialize_keras_object(self.model),
             "modulation": modulation and keras.saving.serialize_keras_object(modulation),
-            "feedback_initializer": keras.saving.serialize_keras_object(self.feedback_initializer),
+            "feedback_initializer": initialization.serialize(self.feedback_initializer),
             "seed": self.seed,
         }
 
@@ -213,7 +368,23 @@ class FeedbackModel(keras.Model, abc.ABC):
         config["model"] = keras.saving.deserialize_keras_object(
             config["model"], custom_objects=custom_objects
         )
+        config["feedback_initializer"] = initialization.deserialize(
+            config["feedback_initializer"], custom_objects
+        )
         return cls(**config)
+
+
+class Pass:
+    """One forward pass through a model.
+
+    Attributes:
+        values: Dict of the `keras_grapes.graph.Slot`s that have been computed to their tensors.
+        factors: Dict of the places of hidden layers to their factors.
+    """
+
+    def __init__(self, values):
+        self.values = values
+        self.factors = {}
 
 
 def all_optimizers(optimizer):
@@ -223,33 +394,6 @@ def all_optimizers(optimizer):
     return [optimizer, *(one for each in wrapped for one in all_optimizers(each))]
 
 
-@dataclasses.dataclass(eq=False)
-class Pass:
-    """One forward pass through a block.
-
-    Attributes:
-        block: The `Block`.
-        inputs: Tensor, its input.
-        pre_activation: Tensor, the output of its layer ahead of the activation.
-        output: Tensor behind the last step that changes values; there the block's error arrives.
-        factor: Tensor of modulation factors; `None` where there is no modulation.
-        step_inputs: Dict of the inputs of its `Step`s.
-    """
-
-    block: Block
-    inputs: tf.Tensor
-    pre_activation: tf.Tensor
-    output: tf.Tensor = None
-    factor: tf.Tensor = None
-    step_inputs: dict = dataclasses.field(default_factory=dict)
-
-    def run(self, steps, x):
-        for step in steps:
-            self.step_inputs[step] = x
-            x = step.layer(x)
-        return x
-
-
 def send_error(output, targets, errors, after=()):
     """Returns `output` unchanged; the error that arrives at it goes to `targets` too.
 
@@ -257,97 +401,38 @@ def send_error(output, targets, errors, after=()):
         output: Tensor. Its error passes unchanged.
         targets: List of tensors that get errors.
         errors: Function from the error at `output` to the list of the errors at `targets`, each
-            shaped as its target.
+            shaped as its target. It must not read tensors that depend on trained weights, unless
+            through `stop_gradient`.
         after: List of tensors to compute before the error goes on. Defaults to none.
 
     Returns:
         Tensor, equal to `output`.
     """
 
-    @tf.custom_gradient
     def pass_on(output, *targets):
         def backward(error):
-            with tf.control_dependencies(after):
-                error = tf.identity(error)
+            error = backend.identity(error, after=after)
             return (error, *errors(error))
 
         return output, backward
 
-    return pass_on(output, *targets)
-
-
-def project(error, feedback, target):
-    """Brings the output error to a hidden layer by a feedback kernel `(values there, outputs)`."""
-    error = ops.reshape(error, (-1, feedback.shape[1]))
-    projected = ops.matmul(error, ops.transpose(ops.cast(feedback, error.dtype)))
-    return ops.cast(ops.reshape(projected, ops.shape(target)), target.dtype)
-
-
-def projection_shape(chain, block, rule):
-    """Shape of the kernel that `project` takes for the output of a hidden block."""
-    for part, shape in ((block, block.map_shape), (chain.output, chain.output.shape)):
-        if None in shape:
-            raise ValueError(
-                f"`{rule}` needs to know how many values layer '{part.layer.name}' of type "
-                f"{type(part.layer).__name__} puts out, and got the shape {shape}. Give the sizes "
-                "to `keras.Input`."
-            )
-    return math.prod(block.map_shape), math.prod(chain.output.shape)
+    return backend.custom_gradient(pass_on)(output, *targets)
 
 
 @functools.cache
 def _regularizes_the_mean():
     """Whether Keras takes an activity regularizer's mean over the batch; 3.9 took the sum."""
-    with tf.init_scope():
+    with backend.eagerly():
         layer = keras.layers.Activation("linear", activity_regularizer=ops.sum)
         layer(ops.ones((2, 1)))
         return float(layer.losses[0]) == 1.0
 
 
-def _get_initializer(identifier):
-    problem = None
-    try:
-        initializer = keras.initializers.get(identifier)
-    except (TypeError, ValueError) as error:
-        initializer, problem = None, error
-    if initializer is None:
-        raise ValueError(
-            "`feedback_initializer` must be a Keras initializer, its name or its config. Received: "
-            f"feedback_initializer={identifier!r}"
-        ) from problem
-    return initializer
-
-
-def _draw(initializer, shapes, seed):
-    """Draws an array of each shape, each from a seed of its own."""
-    seeded = []
-    config = {}
-    if isinstance(initializer, keras.initializers.Initializer):
-        config = initializer.get_config()
-    if "seed" in config:
-        if seed is None:
-            seed = config["seed"] if isinstance(config["seed"], int) else random.getrandbits(31)
-        for child in np.random.SeedSequence(int(seed)).generate_state(len(shapes)):
-            seeded.append(type(initializer).from_config({**config, "seed": int(child) >> 1}))
-    drawn = []
-    for draw, shape in zip(seeded or [initializer] * len(shapes), shapes):
-        takes_dtype = "dtype" in inspect.signature(draw).parameters
-        try:
-            value = draw(shape, dtype="float32") if takes_dtype else draw(shape)
-        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
-            raise ValueError(
-                f"`feedback_initializer` makes no feedback kernel of the shape {tuple(shape)}: "
-                f"{error}"
-            ) from error
-        value = ops.convert_to_numpy(value)
-        if value.shape != tuple(shape):
-            raise ValueError(
-                "`feedback_initializer` must return an array of the shape that it is asked for. "
-                f"Received: a feedback kernel of shape {value.shape} where {tuple(shape)} is "
-                "needed"
-            )
-        drawn.append(value)
-    return drawn
+def _packed_as(structure, flat):
+    """Packs tensors as a model's inputs or outputs; one alone stands for itself unless named."""
+    if len(flat) == 1 and not isinstance(structure, dict):
+        return flat[0]
+    return keras.tree.pack_sequence_as(structure, flat)
 
 
 def _constant(value, shape, dtype=None):

@@ -1,9 +1,9 @@
 """Feedback alignment: each error goes one layer down, through a fixed random kernel."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from keras_grapes import backend
 from keras_grapes.training.feedback import FeedbackModel, send_error
 
 
@@ -16,6 +16,12 @@ class FeedbackAlignment(FeedbackModel):
     f'(a[l])`. The weights align with the feedback while they learn. The output layer learns as by
     back-propagation.
 
+    The rule is local to a layer: where a layer with a kernel hands its error to its input, `B`
+    stands in for the kernel. All else is exact: activations, normalization, dropout, pooling, skips
+    and branches, regularizers, and what the units of a recurrent or spiking layer do over time
+    within their layer, their recurrent kernel included. So the model may be any graph of layers,
+    with several inputs and outputs, and with layers that are called more than once.
+
     The model predicts what the wrapped model predicts and behaves as any Keras model: `compile`
     takes any optimizer, loss and metric, and `fit`, `evaluate`, `predict`, `save` and callbacks are
     Keras's own. A training loop of your own trains by the rule too: the gradients that a
@@ -24,11 +30,10 @@ class FeedbackAlignment(FeedbackModel):
     `keras_grapes.callbacks.AlignmentAngle` compares the two. `rule.model` is the wrapped model:
     export that one for serving.
 
-    Trained layers: `Dense`, `Conv1D`, `Conv2D` and `Conv3D`. Between them any layer without
-    weights of its own, such as activations, dropout, pooling, `Flatten` and `Reshape`, and
-    normalization: within the block of a trained layer and what follows it up to the next one,
-    derivatives are exact, and regularizers act as ever. Through a convolution the error goes by a
-    transposed convolution with `B`.
+    Trained layers: `Dense`, `EinsumDense`, `Conv1D` to `Conv3D`, their transposed, depthwise and
+    separable kinds, `SimpleRNN`, `keras_grapes.SNU`, `SSNU` and `ConvSNU2D`, and layers whose
+    linear map you tell by `keras_grapes.register_linear_map`. Through a convolution the error goes
+    by a transposed convolution with `B`.
 
     With `modulation` the error is multiplied at the output of each hidden layer, as by
     `keras_grapes.propagate`, and the factors compound towards the input. An optimizer
@@ -36,13 +41,16 @@ class FeedbackAlignment(FeedbackModel):
     taken from the incoming weights; it is refused together with `modulation`, as each of them
     modulates.
 
+    A rule of your own that hands errors down by other kernels overrides `backward_kernel`.
+
     Args:
-        model: A built Sequential `keras.Model`, or a Functional one that is a single chain. Its
-            weights are not copied: training this model trains `model`.
+        model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
+            this model trains `model`.
         modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults: the
             error of each hidden node is multiplied by a factor that depends on its incoming
             weights. Defaults to `None`, no modulation.
-        feedback_initializer: A Keras initializer of the feedback kernels, its name or its config.
+        feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
+            or a function of a shape; a function without a name is not saved, the kernels are.
             Defaults to `"he_uniform"`, uniform up to `sqrt(6 / fan_in)`, where `fan_in` is the
             width of the layer that receives the error.
             `keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")` gives Nøkland's bound,
@@ -58,9 +66,10 @@ class FeedbackAlignment(FeedbackModel):
 
     Attributes:
         model: The wrapped model.
-        feedback_kernels: List of the feedback kernels as non-trainable variables, that of the
-            first hidden layer first, each with the shape of the kernel of the layer above. They do
-            not change in training and are saved with the model. Assign to them to set them.
+        feedback_kernels: List of the feedback kernels as non-trainable variables, one for each
+            layer whose input depends on a hidden layer, with the shape of its kernel, in the order
+            of the graph; a separable convolution has two. They do not change in training and are
+            saved with the model. Assign to them to set them.
 
     References:
         - [Lillicrap et al., 2016](https://doi.org/10.1038/ncomms13276).
@@ -81,19 +90,46 @@ class FeedbackAlignment(FeedbackModel):
     [(8, 3)]
     """
 
-    def _feedback_shapes(self, chain):
-        return [tuple(block.layer.kernel.shape) for block in chain.blocks[1:]]
+    def feedback_shapes(self):
+        named, self._feedback_of = [], {}
+        for site in self.wiring.sites:
+            layer = site.layer
+            if site.depends and id(layer) not in self._feedback_of:
+                count = len(site.linear.kernels)
+                self._feedback_of[id(layer)] = slice(len(named), len(named) + count)
+                for kernel in site.linear.kernels:
+                    named.append((layer.name, tuple(kernel.shape), layer.variable_dtype))
+        return named
 
-    def _route_error(self, current, passed):
-        if not passed:
-            return current.pre_activation
-        feedback = self._kernels[len(passed) - 1]
+    def backward_kernel(self, kernel, feedback):
+        """Returns the kernel through which a layer hands its error to its input.
+
+        Args:
+            kernel: Tensor, the layer's kernel now.
+            feedback: Tensor, the feedback kernel that was drawn for it.
+
+        Returns:
+            Tensor of their shape, `feedback`.
+        """
+        return feedback
+
+    def route_error(self, site, inputs, outputs, current):
+        if not site.depends:
+            return outputs
+        kernels = [
+            self.backward_kernel(ops.stop_gradient(kernel), ops.convert_to_tensor(feedback))
+            for kernel, feedback in zip(
+                site.kernels, self._kernels[self._feedback_of[id(site.layer)]]
+            )
+        ]
+        at = ops.stop_gradient(inputs)
 
         def errors(error):
-            inputs = ops.cast(current.inputs, error.dtype)
-            with tf.GradientTape() as tape:
-                tape.watch(inputs)
-                outputs = current.block.transform(inputs, ops.cast(feedback, error.dtype))
-            return [ops.cast(tape.gradient(outputs, inputs, error), current.inputs.dtype)]
+            used = [ops.cast(kernel, error.dtype) for kernel in kernels]
+            _, pullback = backend.vjp(
+                lambda x: site.linear.apply(x, *used), ops.cast(at, error.dtype)
+            )
+            return [ops.cast(pullback(error)[0], inputs.dtype)]
 
-        return send_error(current.pre_activation, [current.inputs], errors)
+        # No weights may change before what is computed from them is.
+        return send_error(outputs, [inputs], errors, after=kernels)

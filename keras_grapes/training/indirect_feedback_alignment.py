@@ -3,10 +3,12 @@
 import itertools
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_grapes.training.feedback import FeedbackModel, project, projection_shape, send_error
+from keras_grapes import backend
+from keras_grapes.training.chain import Chain
+from keras_grapes.training.feedback import FeedbackModel, send_error
+from keras_grapes.training.projection import check_size, projections
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -18,7 +20,8 @@ class IndirectFeedbackAlignment(FeedbackModel):
     (delta[l-1] W[l]) * f'(a[l])`. No transposed weights are needed. The output layer learns as by
     back-propagation.
 
-    Use, trained layers and optimizers are those of `keras_grapes.FeedbackAlignment`. The error
+    The rule is one of chains: it takes a model without skips and branches. Else use, trained layers
+    and optimizers are those of `keras_grapes.FeedbackAlignment`. The error
     arrives at the first hidden layer where `keras_grapes.DirectFeedbackAlignment` brings it. On
     its way up it takes the way of the values: of a maximum pooling the places that won, of an
     average pooling the mean; dropout and normalization act on it by their derivatives alone.
@@ -73,56 +76,128 @@ class IndirectFeedbackAlignment(FeedbackModel):
     [(8, 3)]
     """
 
-    def _check(self, chain, modulation):
-        for block in chain.hidden:
+    def check(self):
+        self._chain = Chain(self.wiring)
+        for block in self._chain.blocks:
+            if len(block.site.linear.kernels) > 1:
+                raise ValueError(
+                    f"`IndirectFeedbackAlignment` cannot carry the error forward through layer "
+                    f"'{block.site.layer.name}' of type {type(block.site.layer).__name__}, which "
+                    "has several kernels. Use another layer, or another rule."
+                )
             for step in block.local:
-                if not step.moves and step.input_shape != step.output_shape:
+                before, after = (slots[0].shape for slots in (step.inputs, step.outputs))
+                if not self.wiring.moves(step) and before != after:
                     raise ValueError(
                         f"`IndirectFeedbackAlignment` cannot carry the error forward through layer "
-                        f"'{step.layer.name}' of type {type(step.layer).__name__}, which changes "
-                        f"the shape {step.input_shape} to {step.output_shape}. Use a pooling, "
-                        "padding or reshaping layer of Keras, or another rule."
+                        f"'{step.operation.name}' of type {type(step.operation).__name__}, which "
+                        f"changes the shape {before[1:]} to {after[1:]}. Use a pooling, padding or "
+                        "reshaping layer of Keras, or another rule."
                     )
 
-    def _feedback_shapes(self, chain):
-        return [projection_shape(chain, chain.hidden[0], type(self).__name__)]
+    def feedback_shapes(self):
+        first, last = self._chain.blocks[0], self._chain.blocks[-1]
+        timed = [first.output in self.wiring.over_time, self.wiring.is_over_time(last.site)]
+        shapes = first.output.shape, last.site.current_shape
+        (self._projection,) = projections(shapes[0], [shapes[1]], timed)
+        values, outputs = self._projection.values, self._projection.outputs
+        layer = first.site.layer
+        check_size(type(self).__name__, (layer, shapes[0][1:]), values, outputs)
+        return [(layer.name, (values, outputs), layer.variable_dtype)]
 
-    def _activate(self, current, place):
-        # Recorded for `errors` below, which needs the derivative of each block by itself.
-        with tf.GradientTape(persistent=True) as current.tape:
-            current.tape.watch(current.pre_activation)
-            return super()._activate(current, place)
+    def route_error(self, site, inputs, outputs, current):
+        return outputs
 
-    def _route_error(self, current, passed):
-        if current.block is not self._chain.output:
-            return current.pre_activation
+    def run(self, current, training):
+        super().run(current, training, self._chain.entry)
+        x = current.values[self._chain.blocks[0].site.input]
+        passed = []
+        for block in self._chain.blocks:
+            passed.append(self._pass(block, x, passed, current, training))
+            x = passed[-1].end
+        current.values[self.wiring.program.outputs[0]] = x
 
-        hidden = list(passed)
+    def _pass(self, block, x, passed, current, training):
+        site = block.site
+        x = ops.cast(x, site.layer.compute_dtype)
+        if site.linear.prepare is not None:
+            x = site.linear.prepare(x, training)
+        z = site.linear.apply(ops.stop_gradient(x), *site.kernels)
+        if site.is_output:
+            z = self._send(z, list(passed))
 
-        def errors(error):
-            arriving = [project(error, self._kernels[0], hidden[0].output)]
-            for below, above in itertools.pairwise(hidden):
-                delta = below.tape.gradient(
-                    below.output,
-                    below.pre_activation,
-                    arriving[-1],
-                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        def activate(z):
+            return self.call_site(site, (x,), {}, lambda inputs: z, current, training)
+
+        steps = [_Step(activate, z)]
+        for step in (*block.local, *block.moving):
+            steps.append(
+                _Step(
+                    lambda x, step=step: self.call_step(step, (x,), {}, training),
+                    steps[-1].output,
+                    self.wiring.moves(step),
                 )
-                delta = _carry(delta, below, below.block.steps)
-                delta = ops.cast(delta, above.pre_activation.dtype)
-                delta = above.block.transform(delta, above.block.kernel())
-                arriving.append(_carry(delta, above, above.block.local))
+            )
+        return _Passed(block, z, steps)
+
+    def _send(self, z, hidden):
+        def errors(error):
+            arriving = [self._projection(error, self._kernels[0], hidden[0].output)]
+            for below, above in itertools.pairwise(hidden):
+                delta = below.delta(arriving[-1])
+                delta = ops.cast(below.carry(delta, below.steps), above.z.dtype)
+                delta = above.block.site.linear.apply(delta, *above.block.site.kernels)
+                arriving.append(above.carry(delta, above.local))
             return arriving
 
-        return send_error(current.pre_activation, [one.output for one in hidden], errors)
+        return send_error(z, [one.output for one in hidden], errors)
 
 
-def _carry(error, current, steps):
-    """Takes an error forward the way that the values went, through `steps` of a `Pass`."""
-    for step in steps:
-        if step.moves:
-            inputs = current.step_inputs[step]
-            with tf.autodiff.ForwardAccumulator(inputs, ops.cast(error, inputs.dtype)) as way:
-                outputs = step.layer(inputs)
-            error = way.jvp(outputs)
-    return error
+class _Step:
+    """A step of a block, with its derivatives both ways."""
+
+    def __init__(self, function, inputs, moves=False):
+        self.function = function
+        self.inputs = inputs
+        self.moves = moves
+        self.output, self.pullback = backend.vjp(function, inputs)
+
+
+class _Passed:
+    """A pass through a block.
+
+    Attributes:
+        block: The `Block`.
+        z: Tensor, what the linear map of its layer puts out.
+        steps: List of the `_Step`s from there to the end of the block.
+        local: Those of them up to the last that changes values.
+    """
+
+    def __init__(self, block, z, steps):
+        self.block = block
+        self.z = z
+        self.steps = steps
+        self.local = steps[: 1 + len(block.local)]
+
+    @property
+    def output(self):
+        """Tensor behind the last step that changes values; there the error of the block arrives."""
+        return self.local[-1].output
+
+    @property
+    def end(self):
+        return self.steps[-1].output
+
+    def delta(self, error):
+        """Takes an error at `output` back to the output of the linear map."""
+        for step in reversed(self.local):
+            (error,) = step.pullback(error)
+        return error
+
+    def carry(self, error, steps):
+        """Takes an error forward the way that the values went."""
+        for step in steps:
+            if step.moves:
+                error = ops.cast(error, step.inputs.dtype)
+                _, error = backend.jvp(step.function, [step.inputs], [error])
+        return error

@@ -82,3 +82,11 @@ def test_bad_use():
     diverged.layers[0].kernel.assign(np.full((300, 200), np.nan))
     with pytest.raises(ValueError, match="inf in layer 'hidden'"):
         weights.plot({"diverged": diverged})
+
+
+def test_weights_of_a_quantized_layer_are_those_that_act():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")])
+    model.layers[0].kernel.assign([[1.0, 4.0], [1.0, 4.0]])
+    model.quantize("int8")
+    (found,) = kg.analysis.weights.statistics(model).values()
+    np.testing.assert_allclose([found.mean, found.variance], [2.5, 2.25], rtol=1e-6)

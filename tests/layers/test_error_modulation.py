@@ -1,3 +1,7 @@
+import copy
+import pickle
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -427,3 +431,287 @@ def test_other_things_than_layers_are_refused(layer):
         kg.ErrorModulation(layer)
     with pytest.raises(TypeError, match="`modulation`"):
         kg.ErrorModulation(layers.Dense(3), modulation="grapes")
+
+
+def test_masks_pass_through_in_a_functional_model():
+    """Behind a wrapper that loses the mask a pooling layer would count the padding."""
+    tokens = keras.Input((4,), dtype="int32")
+    embedded = layers.Embedding(5, 3, mask_zero=True)(tokens)
+    time = layers.TimeDistributed(layers.Dense(2), name="time")
+    plain = keras.Model(tokens, layers.GlobalAveragePooling1D()(time(embedded)))
+    wrapped = keras.Model(
+        tokens, layers.GlobalAveragePooling1D()(kg.ErrorModulation(time)(embedded))
+    )
+    x = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
+    np.testing.assert_array_equal(wrapped(x), plain(x))
+    # The second sample has one token: its mean is that token's.
+    alone = time(plain.layers[1](np.array([[3]])))[0, 0]
+    np.testing.assert_allclose(wrapped(x)[1], alone, rtol=1e-6)
+
+
+def by_hand():
+    """A wrapped layer of kernel (1, 2): factors 1 and 2, gradient by the input 1 + 2 or 1 + 4."""
+    wrapped = kg.ErrorModulation(layers.Dense(2, use_bias=False))
+    wrapped.build((None, 1))
+    wrapped.set_weights([np.array([[1.0, 2.0]])])
+    return wrapped
+
+
+def input_gradient(model, **kwargs):
+    x = tf.constant([[1.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x, **kwargs)
+    return float(tape.gradient(y, x)[0, 0])
+
+
+@pytest.mark.parametrize("how", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("training, expected", [(None, 5.0), (True, 5.0), (False, 3.0)])
+def test_error_is_modulated_in_training_alone(training, expected, how):
+    layer = by_hand()
+    model = keras.Sequential([keras.Input((1,)), layer])
+    i = keras.Input((1,))
+    nested = keras.Model(i, model(i))
+    for one in (layer, model, nested):
+
+        def gradient(one=one):
+            x = tf.constant([[1.0]])
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = one(x, training=training)
+            return tape.gradient(y, x)
+
+        if how != "eager":
+            gradient = tf.function(gradient, jit_compile=how == "jit")
+        assert float(gradient()[0, 0]) == expected
+
+
+def test_training_may_be_a_tensor():
+    layer = by_hand()
+    assert input_gradient(layer, training=tf.constant(True)) == 5.0
+    assert input_gradient(layer, training=tf.constant(False)) == 3.0
+
+
+def test_a_default_of_training_is_the_wrapped_layers_alone():
+    """`SimpleRNN.call` has `training=False`; a bare call of the wrapper is modulated anyway."""
+    layer = kg.ErrorModulation(layers.SimpleRNN(3, dropout=0.5))
+    x = tf.ones((2, 4, 3))
+    layer(x)
+    gradients = []
+    for training in (None, False):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, training=training))
+        gradients.append(tape.gradient(loss, layer.layer.cell.kernel.value))
+    both = sum(
+        np.abs(k).sum(0) for k in (layer.layer.cell.kernel, layer.layer.cell.recurrent_kernel)
+    )
+    # Without dropout both: of one step the gradient would be the factor; of several at least it.
+    assert not np.allclose(*gradients)
+    assert reference.factor(both).max() == 2.0
+
+
+def test_plain_gradients():
+    layer = by_hand()
+    with kg.plain_gradients():
+        assert input_gradient(layer, training=True) == 3.0
+    assert input_gradient(layer, training=True) == 5.0
+    x = tf.constant([[1.0]])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = layer(x)
+    with kg.plain_gradients():
+        assert float(tape.gradient(y, x)[0, 0]) == 3.0, "also around the gradient alone"
+    assert float(tape.gradient(y, x)[0, 0]) == 5.0
+
+
+def test_gradient_penalty_is_that_of_the_plain_model():
+    """f(x) = (x w1)^2 w2: |df/dx| and its derivative by w1, by hand, within a training step."""
+    inner = kg.ErrorModulation(layers.Dense(2, use_bias=False, activation=keras.ops.square))
+    model = keras.Sequential([keras.Input((1,)), inner, layers.Dense(1, use_bias=False)])
+    w1, w2 = np.array([[1.0, 3.0]]), np.array([[1.0], [2.0]])
+    model.set_weights([w1, w2])
+    x = tf.constant([[2.0]])
+
+    @tf.function
+    def penalty():
+        with tf.GradientTape() as outer:
+            with kg.plain_gradients():
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    y = model(x, training=True)
+                slope = tape.gradient(y, x)
+            value = tf.reduce_sum(slope**2)
+        return value, outer.gradient(value, inner.layer.kernel.value)
+
+    value, gradient = penalty()
+    slope = (2 * 2.0 * w1**2 @ w2).item()  # d/dx of sum(w2 (w1 x)^2) at x = 2
+    assert float(value) == pytest.approx(slope**2)
+    np.testing.assert_allclose(gradient, 2 * slope * 2 * 2.0 * 2 * w1 * w2.T, rtol=1e-5)
+
+
+def test_attributes_and_methods_are_those_of_the_wrapped_layer():
+    rnn = kg.ErrorModulation(layers.SimpleRNN(3, stateful=True))
+    x = floats(2, 4, 3)
+    first = rnn(x)
+    assert (rnn.units, rnn.stateful, hasattr(rnn, "reset_state")) == (3, True, True)
+    assert not np.array_equal(rnn(x), first)
+    rnn.reset_state()
+    np.testing.assert_array_equal(rnn(x), first)
+    assert rnn.states[0] is rnn.layer.states[0]
+
+    dense = kg.ErrorModulation(layers.Dense(3))
+    dense(floats(2, 4))
+    assert dense.kernel is dense.layer.kernel
+    dense.activation = keras.activations.relu
+    assert dense.layer.activation is keras.activations.relu and "activation" not in vars(dense)
+    dense.enable_lora(2)
+    assert len(dense.trainable_variables) == 3
+    dense.note = "mine"
+    assert not hasattr(dense.layer, "note")
+    for name in ("nothing", "_nothing"):
+        assert not hasattr(dense, name)
+    with pytest.raises(AttributeError, match="Neither 'ErrorModulation' nor the Dense"):
+        dense.nothing  # noqa: B018
+
+
+def test_quantize_reaches_the_wrapped_layer():
+    dense = kg.ErrorModulation(layers.Dense(4))
+    dense(floats(2, 4))
+    dense.quantize("int8")
+    assert dense.layer.quantization_mode == "int8"
+    assert dense(floats(2, 4)).shape == (2, 4)
+
+
+def test_copies_by_pickle(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), kg.ErrorModulation(layers.Dense(4, "relu"))])
+    x = floats(2, 3)
+    for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(copied(x), model(x))
+        assert copied.layers[0].units == 4
+
+
+def test_a_call_of_a_subclass_is_honoured():
+    class Doubled(kg.ErrorModulation):
+        def call(self, x):
+            return 2.0 * super().call(x)
+
+    layer = Doubled(layers.Dense(2, use_bias=False))
+    layer.build((None, 1))
+    layer.set_weights([np.array([[1.0, 2.0]])])
+    np.testing.assert_array_equal(layer(np.ones((1, 1))), [[2.0, 4.0]])
+    assert input_gradient(layer) == 10.0
+
+
+class Several(layers.Layer):
+    """Gives its nodes twice, and something else."""
+
+    def __init__(self, form, **kwargs):
+        super().__init__(**kwargs)
+        self.form = form
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], 2), name="kernel")
+
+    def call(self, x):
+        y = keras.ops.matmul(x, self.kernel)
+        outputs = {"a": y, "b": [3.0 * y, keras.ops.sum(y, axis=-1, keepdims=True)], "c": y > 0}
+        return outputs if self.form is dict else (y, *outputs["b"], outputs["c"])
+
+
+@pytest.mark.parametrize("form", [dict, tuple])
+def test_every_output_that_has_the_nodes_is_modulated(form):
+    layer = kg.ErrorModulation(Several(form))
+    layer.build((None, 1))
+    layer.set_weights([np.array([[1.0, 2.0]])])
+    x = tf.constant([[1.0]])
+    expected = [1.0 + 2 * 2.0, 3 * (1.0 + 2 * 2.0), 1.0 + 2.0]  # the sum has one value, no nodes
+    for place, value in enumerate(expected):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = keras.tree.flatten(layer(x))[place]
+        assert float(tape.gradient(y, x)[0, 0]) == value
+    structure = layer(x)
+    assert isinstance(structure, form)
+
+
+def test_scores_of_attention_with_as_many_places_as_nodes_are_not_modulated():
+    x = floats(2, 6, 6)
+    plain, wrapped = pair(layers.MultiHeadAttention(1, 2), x, value=x)
+    for one, other in ((plain, wrapped),):
+        gradients_ = []
+        for layer in (one, other):
+            t = tf.constant(x)
+            with tf.GradientTape() as tape:
+                tape.watch(t)
+                _, scores = layer(t, t, return_attention_scores=True)
+                loss = tf.reduce_sum(scores * tf.range(6.0))
+            gradients_.append(tape.gradient(loss, t))
+        np.testing.assert_array_equal(*gradients_)
+
+
+def test_outputs_without_the_nodes_are_refused():
+    class Sums(Several):
+        def call(self, x):
+            return {"only": keras.ops.sum(super().call(x)[0], axis=-1, keepdims=True)}
+
+    with pytest.raises(ValueError, match=r"cannot wrap layer 'sums'.*are not axis -1"):
+        kg.ErrorModulation(Sums(tuple, name="sums"))(floats(2, 3))
+
+
+def test_attention_is_built_by_its_shapes():
+    layer = kg.ErrorModulation(layers.MultiHeadAttention(2, 3))
+    layer.build(query_shape=(2, 5, 6), value_shape=(2, 4, 6))
+    assert len(layer.weights) == 8 and layer.built
+
+
+class WithoutBuild(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4)
+
+    def call(self, x):
+        return keras.ops.relu(self.dense(x))
+
+
+def test_layers_that_are_built_by_their_call():
+    x = floats(2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        plain, wrapped = pair(WithoutBuild(), x)
+    factor = reference.dense_factor(plain.dense.kernel)
+    _, (_, *expected) = gradients(plain, x)
+    _, (_, *given) = gradients(wrapped, x)
+    np.testing.assert_allclose(given[0], expected[0] * factor, rtol=1e-4)
+
+
+class Holds(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = kg.ErrorModulation(layers.Dense(2, name="inner"))
+
+    def call(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: kg.ErrorModulation(layers.Dense(2, name="inner")),
+        lambda: keras.Sequential(
+            [kg.ErrorModulation(layers.Dense(2, name="inner")), layers.ReLU()]
+        ),
+        lambda: layers.TimeDistributed(kg.ErrorModulation(layers.Dense(2, name="inner"))),
+        Holds,
+    ],
+)
+def test_what_holds_a_wrapper_is_not_wrapped_again(layer):
+    with pytest.raises(ValueError, match="'inner' in it is in an `ErrorModulation` already"):
+        kg.ErrorModulation(layer())(floats(2, 3, 3))
+
+
+def test_objects_of_keras_2_are_named():
+    other = type("Dense", (), {"__module__": "tf_keras.src.layers"})()
+    with pytest.raises(TypeError, match="object of Keras 2"):
+        kg.ErrorModulation(other)
+    with pytest.raises(TypeError, match="object of Keras 2"):
+        kg.propagate(other)

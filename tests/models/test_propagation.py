@@ -432,3 +432,15 @@ def test_vocabulary_may_be_adapted_after_propagate(make):
     for each in (model, copy):
         each.layers[0].adapt(words)
     np.testing.assert_array_equal(copy(words), model(words))
+
+
+def test_output_layers_are_said():
+    names = ["a", "b", "c"]
+    dense = [keras.layers.Dense(3, name=name) for name in names]
+    model = keras.Sequential([keras.Input((3,)), *dense])
+    for given, wrapped in [(None, ["a", "b"]), (["b"], ["a", "c"]), ([], names)]:
+        copy = kg.propagate(model, output_layers=given)
+        found = [la.name for la in copy.layers if isinstance(la, kg.ErrorModulation)]
+        assert found == wrapped
+    with pytest.raises(ValueError, match="no such layer"):
+        kg.propagate(model, output_layers=["d"])

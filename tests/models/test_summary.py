@@ -176,3 +176,74 @@ def test_bad_arguments_are_refused():
         kg.summary(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(ValueError, match=r"optimizer\.build"):
         kg.summary(kg.Grapes("sgd"))
+
+
+def test_kernels_of_attention_are_told_apart():
+    i = keras.Input((5, 8))
+    attention = layers.MultiHeadAttention(2, 3, name="attention")(i, i)
+    model = keras.Model(i, layers.Dense(2, name="head")(attention))
+    lines = [line.split() for line in kg.summary(kg.propagate(model)).splitlines()[2:]]
+    kinds = ["query", "key", "value", "attention_output"]
+    assert [line[:2] for line in lines[:4]] == [["attention", f"{kind}/kernel"] for kind in kinds]
+
+
+def test_layers_with_lora_are_known_by_the_layer():
+    model = network(2)
+    for layer in model.layers[:2]:
+        layer.enable_lora(2)
+    table = rows(kg.summary(kg.propagate(model)))
+    assert [table[name][-2] for name in ("h0", "h1", "out")] == [
+        "error",
+        "error",
+        "no: output layer",
+    ]
+    history = kg.callbacks.ModulationHistory()
+    propagated = kg.propagate(model)
+    propagated.compile("sgd", "mse")
+    propagated.fit(np.zeros((4, 10)), np.zeros((4, 3)), verbose=0, callbacks=[history])
+    assert list(history.latest) == ["h0", "h1"]
+
+
+class ActorCritic(keras.Model):
+    def __init__(self):
+        super().__init__()
+        for name in ("body", "actor", "critic"):
+            setattr(self, name, keras.layers.Dense(3, name=name))
+
+    def call(self, x):
+        x = self.body(x)
+        return self.actor(x), self.critic(x)
+
+
+@pytest.mark.parametrize(
+    "output_layers, expected",
+    [
+        (None, ["update", "update", "no: output layer, guessed"]),
+        (["actor", "critic"], ["update", "no: output layer", "no: output layer"]),
+    ],
+)
+def test_output_layers_that_were_said_to_the_optimizer(output_layers, expected):
+    model = ActorCritic()
+    model(np.zeros((1, 3)))
+    model.compile(kg.Grapes("sgd", model=model, output_layers=output_layers), "mse")
+    lines = kg.summary(model).splitlines()[2:]
+    for line, status in zip(lines, expected, strict=True):
+        assert f" {status}  " in line
+
+
+def test_without_a_model_the_output_layer_is_a_guess():
+    dense = [keras.layers.Dense(3), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((3,)), *dense])
+    grapes = kg.Grapes("sgd")
+    grapes.build(model.trainable_variables)
+    assert "no: output layer, guessed" in kg.summary(grapes)
+
+
+@pytest.mark.parametrize("change", ["int8", "lora"])
+def test_layers_whose_kernel_is_computed(change):
+    dense = [keras.layers.Dense(3, name="h"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((3,)), *dense])
+    layer = model.layers[0]
+    layer.enable_lora(1) if change == "lora" else layer.quantize(change)
+    line = kg.summary(kg.propagate(model)).splitlines()[2]
+    assert line.split()[0] == "h" and " error " in line

@@ -1,5 +1,7 @@
+import copy
 import json
 import pickle
+import threading
 import warnings
 
 import keras
@@ -206,6 +208,17 @@ def test_checkpoint(tmp_path):
     assert_equal(values(other.optimizer.variables), values(model.optimizer.variables))
 
 
+def test_deep_copies_are_optimizers_of_their_own():
+    model = network()
+    grapes = compiled(kg.Grapes("adam", model=model), model).optimizer
+    fit(model)
+    for again in (copy.deepcopy(grapes), copy.copy(grapes), pickle.loads(pickle.dumps(grapes))):
+        assert again.inner_optimizer is not grapes.inner_optimizer
+        again.build(model.trainable_variables)
+        assert modulated(again) == ["hidden", "second"]
+        assert again.get_config() == grapes.get_config()
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_fit_equals_a_loop_with_a_tape(jit):
     by_fit = network()
@@ -376,16 +389,6 @@ def test_weights_are_overwritten_by_their_moving_average():
     np.testing.assert_allclose(variables[0], 0.75 * first + 0.25 * second, rtol=1e-5, atol=1e-6)
 
 
-def test_exclusion_from_weight_decay_reaches_the_inner_optimizer():
-    variables, _ = random_variables()
-    before = values(variables)
-    grapes = kg.Grapes(optimizers.AdamW(0.1, weight_decay=0.5))
-    grapes.exclude_from_weight_decay(var_names=["bias"])
-    grapes.apply([keras.ops.zeros(v.shape) for v in variables], variables)
-    np.testing.assert_allclose(variables[0], before[0] * 0.95, rtol=1e-5)
-    np.testing.assert_array_equal(variables[1], before[1])
-
-
 def test_constraint_holds_after_the_step():
     model = compiled(kg.Grapes(optimizers.SGD(1.0)), network(kernel_constraint="non_neg"))
     fit(model)
@@ -402,6 +405,110 @@ def test_gradient_accumulation_modulates_once_per_real_step():
     expected = before - 0.1 * reference.dense_factor(before) * gradients[0].numpy()
     np.testing.assert_allclose(variables[0], expected, rtol=1e-5, atol=1e-6)
     assert int(grapes.iterations) == 1
+
+
+def test_automatic_names_are_distinct():
+    names = [kg.Grapes("sgd").name for _ in range(2)]
+    assert len(set(names)) == 2
+    assert all(name.startswith("grapes") for name in names)
+    assert kg.Grapes("sgd", name="grapes").name == "grapes"
+
+
+SETTINGS = {
+    "weight_decay": 0.1,
+    "clipnorm": 1.0,
+    "use_ema": True,
+    "ema_momentum": 0.5,
+    "ema_overwrite_frequency": 3,
+    "gradient_accumulation_steps": 2,
+    "loss_scale_factor": 8.0,
+}
+
+
+def test_settings_are_those_of_the_inner_optimizer():
+    inner = optimizers.Adam(0.1, **SETTINGS)
+    grapes = kg.Grapes(inner)
+    for name, value in SETTINGS.items():
+        assert getattr(grapes, name) == value
+        setattr(grapes, name, value + 1)
+        assert getattr(inner, name) == value + 1
+    for name in ("clipvalue", "global_clipnorm"):
+        assert getattr(grapes, name) is None
+        setattr(grapes, name, 0.5)
+        assert getattr(inner, name) == 0.5
+    # What it adds to the inner optimizer is nothing.
+    plain, grapes = optimizers.Adam(0.1, **SETTINGS), kg.Grapes(optimizers.Adam(0.1, **SETTINGS))
+    variables, _ = random_variables()
+    for optimizer in (plain, grapes):
+        optimizer.build(variables)
+    assert [v.shape for v in grapes.variables] == [v.shape for v in plain.variables]
+
+
+def test_settings_that_are_changed_act():
+    variables, gradients = random_variables()
+    before = variables[0].numpy()
+    grapes = kg.Grapes(optimizers.SGD(0.1))
+    grapes.weight_decay = 0.5
+    grapes.clipvalue = 0.2
+    clipped = np.clip(gradients[0].numpy(), -0.2, 0.2)
+    np.testing.assert_allclose(grapes._clip_gradients(gradients)[0], clipped)
+    grapes.apply(gradients, variables)
+    expected = before * (1 - 0.1 * 0.5) - 0.1 * reference.dense_factor(before) * clipped
+    np.testing.assert_allclose(variables[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("by", ["var_list", "var_names"])
+def test_variables_that_weight_decay_leaves_out(by):
+    variables, gradients = random_variables()
+    before = values(variables)
+    grapes = kg.Grapes(optimizers.SGD(0.1, weight_decay=0.5))
+    grapes.exclude_from_weight_decay(
+        **{by: {"var_list": [variables[1]], "var_names": ["bias"]}[by]}
+    )
+    grapes.apply([0 * gradient for gradient in gradients], variables)
+    np.testing.assert_array_equal(variables[1], before[1])
+    np.testing.assert_allclose(variables[0], 0.95 * before[0], rtol=1e-6)
+
+
+def test_every_step_of_several_threads_is_modulated():
+    """All threads step with one gradient, from weights whose factors stay as they are."""
+    # The factor of a kernel is that of its columns' strength: 1, 1.5 and 2.
+    kernel, out = (keras.Variable([[1e3, 1.5e3, 2e3]], name="kernel") for _ in range(2))
+    grapes = kg.Grapes(optimizers.SGD(1.0))
+    grapes.build([kernel, out])
+    rates = []
+
+    def record(gradient, variable, learning_rate):
+        rates.append((tuple(variable.shape), np.asarray(learning_rate)))
+
+    grapes._plain_update_step = record
+    gradients = [keras.ops.ones((1, 3))] * 2
+
+    def train():
+        for _ in range(50):
+            grapes.apply(gradients, [kernel, out])
+
+    threads = [threading.Thread(target=train) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    modulated_rates = [rate for _, rate in rates if rate.ndim]
+    assert len(rates) == 400
+    assert len(modulated_rates) == 200
+    for rate in modulated_rates:
+        np.testing.assert_allclose(rate, [1.0, 1.5, 2.0])
+
+
+def test_an_update_outside_of_a_step_is_modulated():
+    """As by a user who calls the inner optimizer, which belongs to `Grapes` from then on."""
+    variables, gradients = random_variables()
+    grapes = kg.Grapes(optimizers.SGD(0.1))
+    grapes.build(variables)
+    before = variables[0].numpy()
+    grapes.inner_optimizer.apply(gradients, variables)
+    expected = before - 0.1 * reference.dense_factor(before) * gradients[0].numpy()
+    np.testing.assert_allclose(variables[0], expected, rtol=1e-5)
 
 
 def test_learning_rate_is_the_inner_optimizers():
@@ -451,6 +558,57 @@ def test_learning_rate_and_averaging_callbacks():
         validation_data=data(),
     )
     np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.1 / 3, rtol=1e-6)
+
+
+def test_averages_are_swapped_inside_a_multi_optimizer():
+    if not hasattr(optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no MultiOptimizer")
+
+    def end_of_epoch(make):
+        keras.utils.set_random_seed(0)
+        model = network()
+        mapping = {".*kernel": make()}
+        multi = optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizers.SGD(0.0), mapping))
+        ends = []
+        record = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: ends.append(model.layers[0].kernel.numpy())
+        )
+        # At the end of an epoch the averages take the weights' place.
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        fit(compiled(multi, model), callbacks=[record, swap, record])
+        trained, averaged = ends
+        assert not np.allclose(trained, averaged)
+        return averaged
+
+    options = {"use_ema": True, "ema_momentum": 0.5}
+    # With factors of 1 the same must come out.
+    none = kg.Modulation(bounds=(1, 1))
+    plain = end_of_epoch(lambda: optimizers.SGD(0.1, **options))
+    wrapped = end_of_epoch(lambda: kg.Grapes(optimizers.SGD(0.1, **options), modulation=none))
+    np.testing.assert_allclose(wrapped, plain, rtol=1e-4)
+
+
+def test_state_tree_has_the_paths_that_a_loaded_model_has(tmp_path):
+    inputs = keras.Input((6,))
+    outputs = layers.Dense(3, name="out")(layers.Dense(5, name="hidden")(inputs))
+    model = keras.Model(inputs, outputs)
+    compiled(kg.Grapes(optimizers.Adam(0.01), model=model), model)
+    fit(model)
+    tree = model.get_state_tree("numpy_array")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    state = loaded.optimizer.variables
+    loaded.optimizer.set_weights([np.zeros(v.shape) for v in state])
+    loaded.set_state_tree(tree)
+    assert_equal(values(state), values(model.optimizer.variables))
+    assert np.abs(state[2].numpy()).max() > 0
+    # Whichever way it was built.
+    variables, gradients = random_variables()
+    applied = kg.Grapes(optimizers.Adam(0.01, name="adam"))
+    applied.apply(gradients, variables)
+    built = kg.Grapes(optimizers.Adam(0.01, name="adam"))
+    built.build(variables)
+    assert [v.path for v in applied.variables] == [v.path for v in built.variables]
 
 
 def test_mixed_float16_with_loss_scaling_and_a_skipped_step():
@@ -671,20 +829,15 @@ def test_inner_optimizer_built_before():
     assert int(grapes.iterations) == 2
 
 
-def test_lora_kernels_are_not_modulated():
-    model = network()
-    model.layers[0].enable_lora(2)
-    compiled(kg.Grapes("sgd", model=model), model)
-    fit(model)
-    assert [g.kernels[0] for g in model.optimizer.groups] == [model.layers[1].kernel]
-
-
 def test_weights_within_error_modulation_are_left_alone_with_one_warning():
     model = kg.propagate(network(), select=lambda layer: layer.name == "hidden")
     for given in (None, model):
         compiled(kg.Grapes("sgd", model=given), model)
         with pytest.warns(UserWarning, match="leaves 1 kernels alone") as caught:
-            fit(model)
+            model.optimizer.build(model.trainable_variables)
+        # The line that builds it.
+        assert caught[0].filename == __file__
+        fit(model)
         assert len([w for w in caught if "leaves" in str(w.message)]) == 1
         assert [g.kernels[0] for g in model.optimizer.groups] == [model.get_layer("second").kernel]
 

@@ -11,6 +11,12 @@ RULES = {
     "dfa": kg.DirectFeedbackAlignment,
     "ifa": kg.IndirectFeedbackAlignment,
 }
+# Those with other feedback, and what they share with the three above.
+ALL_RULES = {
+    **RULES,
+    "uniform": kg.SignConcordantFeedback,
+    "drtp": kg.DirectRandomTargetProjection,
+}
 
 
 def dense(sizes=(6, 9, 8, 7, 4), activation="tanh", **kwargs):

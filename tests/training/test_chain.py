@@ -69,57 +69,57 @@ class OwnMatrix(layers.Layer):
         return keras.ops.matmul(x, self.matrix)
 
 
+class Gated(layers.Layer):
+    """Two matrices of weights, and no linear map that anybody told."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4), name="kernel")
+        self.gate = self.add_weight(shape=(shape[-1], 4), name="gate")
+
+    def call(self, x):
+        return keras.ops.matmul(x, self.kernel) * keras.ops.matmul(x, self.gate)
+
+
+class OwnSequential(keras.Sequential):
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+def optional_input():
+    first, second = keras.Input((6,)), keras.Input((6,), optional=True, name="spare")
+    return keras.Model([first, second], layers.Dense(3)(layers.Dense(4)(first)))
+
+
 REFUSED = {
-    "two inputs": (
-        lambda: functional(lambda a, b: layers.Dense(3)(layers.Concatenate()([a, b])), 2),
-        "with 2 inputs",
-    ),
-    "two outputs": (
-        lambda: functional(lambda a: [layers.Dense(3)(layers.Dense(4)(a)), layers.Dense(2)(a)]),
-        "with 2 outputs",
-    ),
-    "skip": (lambda: functional(skip), "branches meet in layer 'meet'"),
-    "layer used twice": (lambda: functional(twice), "'again'.*more than once"),
-    "operation": (
-        lambda: functional(lambda x: layers.Dense(3)(layers.Dense(4)(x) * 2)),
-        "plain operation",
-    ),
     "no hidden layer": (
         lambda: keras.Sequential([keras.Input((6,)), layers.Dense(3)]),
         "needs a hidden layer",
     ),
+    "no hidden layer in two branches": (
+        lambda: functional(lambda x: layers.Add()([layers.Dense(3)(x), layers.Dense(3)(x)])),
+        "needs a hidden layer.*2 such layers",
+    ),
     "unbuilt": (lambda: keras.Sequential([layers.Dense(4), layers.Dense(3)]), "built"),
-    "subclassed": (Subclassed, "subclassed model"),
+    "subclassed": (Subclassed, "subclassed model.*Functional or Sequential model"),
+    "own call of a model": (
+        lambda: OwnSequential(chain().layers),
+        r"subclassed model.*keras.Model\(model.inputs, model.outputs\)",
+    ),
     "recurrent": (
         lambda: chain(layers.LSTM(4, name="memory"), inputs=(5, 6)),
-        "cannot train layer 'memory' of type LSTM",
+        "cannot train layer 'memory' of type LSTM.*no linear map.*register_linear_map",
     ),
-    "depthwise": (
-        lambda: chain(layers.DepthwiseConv1D(2, name="depth"), layers.Flatten(), inputs=(5, 6)),
-        "cannot train layer 'depth' of type DepthwiseConv1D",
+    "composite": (
+        lambda: functional(
+            lambda x: layers.Dense(3)(
+                layers.MultiHeadAttention(2, 3, name="heads")(*[layers.Reshape((6, 1))(x)] * 2)
+            )
+        ),
+        "cannot train layer 'heads' of type MultiHeadAttention.*register_linear_map",
     ),
     "own call": (lambda: chain(OwnDense(4, name="own")), "'own'.*`call` of its own"),
     "own matrix": (lambda: chain(OwnMatrix(name="own")), "'own'.*has weights between nodes"),
-    "masking": (
-        lambda: chain(layers.Masking(name="mask"), layers.Dropout(0.1), inputs=(5, 6)),
-        "carry the mask of layer 'mask' of type Masking through layer 'dense.*GlobalAverage",
-    ),
-    "mask of an embedding": (
-        lambda: masked(layers.Dense(8)),
-        "carry the mask of layer 'words' of type Embedding through layer 'dense.*mask_zero=False",
-    ),
-    "mask in a nested model": (
-        lambda: functional(masked(layers.Dense(8), layers.GlobalAveragePooling1D())),
-        "mask of layer 'words'",
-    ),
-    "mask of a layer of one's own": (
-        lambda: chain(OwnMask(name="own"), inputs=(5, 6)),
-        "mask of layer 'own' of type OwnMask",
-    ),
-    "mask in a Functional model": (
-        lambda: functional(pool_masked_words),
-        "meet in layer 'pool'.*a mask that Keras hands to a layer is a branch too",
-    ),
+    "own kernels": (lambda: chain(Gated(name="own")), "'own'.*has weights between nodes"),
     "modulated": (lambda: kg.propagate(chain()), "keras_grapes.strip"),
     "weights ahead": (
         lambda: keras.Sequential(
@@ -132,6 +132,55 @@ REFUSED = {
         ),
         "brings no error to layer 'norm'",
     ),
+    "embedding ahead": (
+        lambda: keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.Embedding(9, 4, name="words"),
+                layers.Dense(4),
+                layers.Dense(3),
+            ]
+        ),
+        "cannot train layer 'words' of type Embedding.*freeze",
+    ),
+    "optional input": (optional_input, "'spare' is optional"),
+}
+
+CHAINS = {
+    "two inputs": (
+        lambda: functional(
+            lambda a, b: layers.Dense(3)(layers.Dense(4)(a) + layers.Dense(4)(b)), 2
+        ),
+        "with 2 inputs",
+    ),
+    "two outputs": (
+        lambda: functional(lambda a: [layers.Dense(3)(layers.Dense(4)(a)), layers.Dense(2)(a)]),
+        "with 2 outputs",
+    ),
+    "skip": (lambda: functional(skip), "branches meet in"),
+    "layer used twice": (lambda: functional(twice), "'again' more than once"),
+    "two kernels": (
+        lambda: chain(
+            layers.Reshape((5, 1)), layers.SeparableConv1D(4, 2, name="apart"), inputs=(6,)
+        ),
+        "'apart'.*several kernels",
+    ),
+    "masking": (
+        lambda: chain(layers.Masking(name="mask"), layers.Dropout(0.1), inputs=(5, 6)),
+        "carry the mask of layer 'mask' of type Masking through layer 'dense.*GlobalAverage",
+    ),
+    "mask of an embedding": (
+        lambda: masked(layers.Dense(8)),
+        "carry the mask of layer 'words' of type Embedding through layer 'dense.*mask_zero=False",
+    ),
+    "mask of a layer of one's own": (
+        lambda: chain(OwnMask(name="own"), inputs=(5, 6)),
+        "mask of layer 'own' of type OwnMask",
+    ),
+    "mask in a Functional model": (
+        lambda: functional(pool_masked_words),
+        "meet in.*a mask that Keras hands to a layer is a branch too",
+    ),
 }
 
 
@@ -141,6 +190,15 @@ def test_refused(rule_class, case):
     model = make()
     with pytest.raises(ValueError, match=f"(?s){rule_class.__name__}.*{message}"):
         rule_class(model)
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_refused_by_the_rule_of_chains_alone(case):
+    make, message = CHAINS[case]
+    with pytest.raises(ValueError, match=f"(?s)IndirectFeedbackAlignment.*{message}"):
+        kg.IndirectFeedbackAlignment(make())
+    kg.FeedbackAlignment(make())
+    kg.DirectFeedbackAlignment(make())
 
 
 @pytest.mark.parametrize("model", [None, "model", layers.Dense(3), keras.Model])

@@ -1,10 +1,12 @@
 """One study a file; this lists them in the order of `--list`."""
 
 from examples.paper.studies import (
+    adam,
     configurations,
     controls,
     fig3,
-    fig4,
+    fig4a,
+    fig4b,
     fig5,
     fig6,
     fig7,
@@ -12,6 +14,9 @@ from examples.paper.studies import (
     interval,
     local_vs_propagating,
     optimizers,
+    other_networks,
+    preprint_fig4,
+    preprint_fig5,
     scalability,
     table1,
     weights,
@@ -19,11 +24,14 @@ from examples.paper.studies import (
 
 _MODULES = (
     fig3,
-    fig4,
+    fig4a,
+    fig4b,
     fig5,
     fig6,
     fig7,
     table1,
+    preprint_fig4,
+    preprint_fig5,
     local_vs_propagating,
     configurations,
     optimizers,
@@ -32,5 +40,7 @@ _MODULES = (
     weights,
     hardware,
     controls,
+    adam,
+    other_networks,
 )
 STUDIES = {module.STUDY.name: module.STUDY for module in _MODULES}

@@ -35,7 +35,7 @@ def figure(outcomes, scale):
 
     from examples.paper import figures
 
-    picture, (means, shares) = figures.new(2, len(scale.arms))
+    picture, (means, shares) = figures.new(2, len(scale.arms), sharey="row")
     for arm, mean, share in zip(scale.arms, means, shares):
         for outcome in outcomes.select(arm=arm):
             measured = outcome.records[0]["modulation"]
@@ -44,11 +44,10 @@ def figure(outcomes, scale):
                 mean.plot([m[layer]["mean"] for m in measured], **look, label=f"layer {layer + 1}")
             for layer in range(3):
                 counts = np.array(measured[-1][layer]["histogram"])
-                edges = np.linspace(*outcome.settings.bounds, len(counts) + 1)
-                look = figures.shade(layer, 3)
-                share.stairs(
-                    counts / counts.sum(), edges, color=look["color"], label=f"{layer + 1}"
-                )
+                ends = measured[-1][layer].get("edges", outcome.settings.bounds)
+                edges = np.linspace(*ends, len(counts) + 1)
+                look = figures.shade(layer, len(measured[0]))
+                share.stairs(counts / counts.sum(), edges, **look)
         figures.finish(mean, "epoch", "mean factor", f"a  {arm}", whole=True)
         figures.finish(share, "factor", "share of the nodes", f"b  {arm}, layers 1 to 3 at the end")
     figures.legend(picture, means.reshape(1, -1))
@@ -66,6 +65,7 @@ STUDY = Study(
         "seeds": 1,
     },
     reduced={"epochs": 50},
+    long={},
     quick={**LOOK, "epochs": 3},
     runs=runs,
     tables=tables,

@@ -1,10 +1,8 @@
 """Fig. 5: feedback alignment on EMNIST, direct feedback alignment on Fashion-MNIST."""
 
-import dataclasses
-
 from examples.paper.outcomes import pivot
-from examples.paper.settings import ARMS, Settings, design, vary
-from examples.paper.study import LOOK, Study
+from examples.paper.settings import ARMS, Settings, design, held_out, vary
+from examples.paper.study import LOOK, Claim, Study
 
 PANELS = (("FA", "emnist"), ("DFA", "fashion_mnist"))
 
@@ -14,13 +12,13 @@ def runs(scale):
         train_examples=scale.train_examples,
         test_examples=scale.test_examples,
         epochs=scale.epochs,
-        activation="tanh",
+        dropout=0.1,
     )
     settings = [
         s
         for rule, dataset in PANELS
         for s in vary(
-            dataclasses.replace(base, rule=rule, dataset=scale.dataset or dataset),
+            held_out(base, scale, rule=rule, dataset=scale.dataset or dataset),
             hidden=[(width,) * 3 for width in scale.widths],
             learning_rate=scale.learning_rates,
             seed=range(scale.seeds),
@@ -32,7 +30,7 @@ def runs(scale):
 def tables(outcomes, scale):
     return [
         (
-            f"{rule}, 3x{width} tanh",
+            f"{rule}, 3x{width} ReLU",
             pivot(
                 outcomes.select(rule=rule, hidden=(width,) * 3),
                 "arm",
@@ -70,6 +68,7 @@ STUDY = Study(
     paper={
         "dataset": None,
         "train_examples": None,
+        "validation_examples": 10_000,
         "test_examples": None,
         "widths": (64, 128, 256, 512),
         "learning_rates": (0.001, 0.01, 0.05, 0.1),
@@ -77,11 +76,21 @@ STUDY = Study(
         "epochs": 200,
         "seeds": 10,
     },
-    reduced={"widths": (64, 256), "learning_rates": (0.001, 0.01, 0.1), "epochs": 6, "seeds": 2},
+    reduced={"widths": (64, 256), "learning_rates": (0.001, 0.01, 0.1), "epochs": 6, "seeds": 5},
     quick={**LOOK, "widths": (64,), "learning_rates": (0.01, 0.1)},
+    claims=(
+        Claim(
+            "Fig. 5a: FA, GRAPES is better at each size and rate", where=lambda s: s.rule == "FA"
+        ),
+        Claim("Fig. 5b: FA, GRAPES is faster (slowness)", "slowness", lambda s: s.rule == "FA"),
+        Claim(
+            "Fig. 5c: DFA, GRAPES is better at each size and rate", where=lambda s: s.rule == "DFA"
+        ),
+        Claim("Fig. 5d: DFA, GRAPES is faster (slowness)", "slowness", lambda s: s.rule == "DFA"),
+    ),
     runs=runs,
     tables=tables,
     figure=figure,
-    note="The paper has the balanced split of EMNIST, this is the split by letters. Depth, "
-    "activation, layer sizes and learning rates are ours: the paper's text does not give them.",
+    note="The authors' code takes the balanced split of EMNIST, this is the split by letters. The "
+    "layer sizes and learning rates are ours: the paper's text does not give them.",
 )

@@ -1,8 +1,8 @@
 """Supplementary Table 2: the local version of GRAPES against the propagating one."""
 
-from examples.paper.outcomes import metrics_table
+from examples.paper.outcomes import difference, metrics_table
 from examples.paper.settings import ARMS, design, of_scale, vary
-from examples.paper.study import LOOK, MNIST, Study
+from examples.paper.study import LOOK, MNIST, Claim, Study
 
 VERSIONS = ("local", "propagating")
 
@@ -35,6 +35,15 @@ def tables(outcomes, scale):
     ]
 
 
+def propagating_over_local(outcomes, metric):
+    """GRAPES by propagation against GRAPES of the update, of each depth."""
+    local, propagating = (
+        {o.settings.hidden: o for o in outcomes if (o.settings.arm, o.settings.version) == of}
+        for of in (("GRAPES", "local"), ("GRAPES", "propagating"))
+    )
+    return [difference(propagating[h], local[h], metric) for h in local if h in propagating]
+
+
 def figure(outcomes, scale):
     from examples.paper import figures
 
@@ -53,11 +62,30 @@ STUDY = Study(
     name="local_vs_propagating",
     title="Supplementary Table 2: local and propagating GRAPES, MNIST",
     paper={**MNIST, "depths": (3, 10), "arms": tuple(ARMS), "epochs": 200, "seeds": 5},
-    reduced={"epochs": 15, "seeds": 3},
+    reduced={"epochs": 15},
+    long={"depths": (3,), "epochs": 100},
     quick=LOOK,
     runs=runs,
     tables=tables,
     figure=figure,
     metric="best",
-    note="The depths are ours: the supplement was not at hand.",
+    claims=(
+        Claim(
+            "Suppl. Table 2: the local version beats SGD",
+            "best",
+            lambda s: s.version == "local" or s.arm == "plain",
+        ),
+        Claim(
+            "Suppl. Table 2: the propagating version beats SGD",
+            "best",
+            lambda s: s.version == "propagating" or s.arm == "plain",
+        ),
+        Claim(
+            "Suppl. Table 2: the propagating version beats the local one",
+            "best",
+            pairs=propagating_over_local,
+        ),
+    ),
+    note="The supplement, which has the optimized rates, was not available to us: 0.001, the "
+    "rate of the paper's other experiments, is in their place.",
 )

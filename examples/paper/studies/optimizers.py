@@ -2,9 +2,9 @@
 
 from examples.paper.outcomes import pivot
 from examples.paper.settings import ARMS, design, of_scale, vary
-from examples.paper.study import LOOK, MNIST, Study
+from examples.paper.study import LOOK, MNIST, Claim, Study
 
-# Ours: the supplement was not at hand.
+# Ours: the supplement, which has the paper's, was not available.
 RATES = {"SGD": 0.01, "momentum": 0.001, "Nesterov": 0.001, "RMSprop": 0.0001, "Adam": 0.0001}
 
 
@@ -79,7 +79,7 @@ STUDY = Study(
         "epochs": 200,
         "seeds": 5,
     },
-    reduced={"epochs": 4, "seeds": 2},
+    reduced={"epochs": 4, "seeds": 5},
     quick={
         **LOOK,
         "train_examples": 1000,
@@ -91,6 +91,7 @@ STUDY = Study(
     tables=tables,
     figure=figure,
     metric="best",
+    claims=(Claim("Suppl. Tables 5 to 8: GRAPES is better with each optimizer and rule", "best"),),
     note="Network 3x256 tanh with 10 % dropout and the learning rates are ours: the supplement was "
-    "not at hand. Networks of Nokland 2016 and of Frenkel et al. 2021.",
+    "not available to us. Networks of Nokland 2016 and of Frenkel et al. 2021.",
 )

@@ -17,7 +17,7 @@ from examples.paper.outcomes import Outcomes, cell
 from examples.paper.records import Records
 from examples.paper.settings import ARMS, design, of_scale, vary
 from examples.paper.studies import STUDIES, controls
-from examples.paper.study import Study
+from examples.paper.study import Claim, Study
 from tests.patience import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -47,6 +47,7 @@ TINY = Study(
     runs=runs,
     tables=controls.tables,
     figure=controls.figure,
+    claims=(Claim("GRAPES is better"),),
 )
 
 
@@ -85,6 +86,9 @@ def test_records_skips_reports(tiny, tmp_path, capsys):
     mean = 100 * sum(accuracy) / 2
     deviation = 100 * abs(accuracy[0] - accuracy[1]) / 2**0.5
     assert f"| plain  | {mean:.2f} ± {deviation:.2f} (2)" in table
+    grapes = [e["epochs"]["test_accuracy"][-1] for e in after if e["settings"]["arm"] == "GRAPES"]
+    gain = 100 * (sum(grapes) - sum(accuracy)) / 2
+    assert "Paired differences, final" in table and f"{gain:+.2f} [" in table
     assert (tmp_path / "tiny.png").stat().st_size > 10_000
 
 
@@ -199,6 +203,26 @@ def test_interrupted_it_ends_with_one_line_and_keeps_what_is_recorded(tmp_path):
         process.kill()
     assert process.returncode == 130
     assert "Traceback" not in output and output.rstrip().endswith("Interrupted.")
+    assert len(Records(tmp_path / "runs.jsonl").load()) >= 2
+
+
+@pytest.mark.slow
+def test_a_killed_worker_gives_one_line_and_keeps_what_is_recorded(tmp_path):
+    process = start(tmp_path, "--jobs", "2")
+    try:
+        wait_for_records(process, tmp_path, 2)
+        children = subprocess.run(
+            ["ps", "--no-headers", "-o", "pid,args", "--ppid", str(process.pid)],
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+        worker = next(int(line.split()[0]) for line in children if "spawn_main" in line)
+        os.kill(worker, signal.SIGKILL)
+        output = process.communicate(timeout=PATIENCE)[0].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 2
+    assert "a process of the study ended by itself" in output and "Traceback" not in output
     assert len(Records(tmp_path / "runs.jsonl").load()) >= 2
 
 

@@ -10,19 +10,32 @@ SPEC = importlib.util.spec_from_file_location("write_results", ROOT / "tools" / 
 write_results = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(write_results)
 
-NAMES = sorted(path.stem for path in write_results.RESULTS.glob("*.jsonl"))
+BLOCKS = [
+    block
+    for path in write_results.PAGES
+    for block in write_results.blocks(path.read_text(encoding="utf-8"))
+]
 
 
-def test_studies_are_measured():
-    assert {"controls", "fig3", "fig4", "fig5", "fig6", "fig7"} < set(NAMES)
+def test_every_record_is_shown_once():
+    files = [
+        path.relative_to(write_results.DOCS) for path in write_results.RESULTS.rglob("*.jsonl")
+    ]
+    assert sorted(file for file, _, _ in BLOCKS) == sorted(map(str, files))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_page_shows_what_is_recorded(name):
-    report = write_results.load(name, write_results.RESULTS / f"{name}.jsonl")
-    assert len(report.records) == report.runs
-    if name == "controls":  # It has a page of its own.
-        assert report.tables in (ROOT / "docs" / "controls.md").read_text(encoding="utf-8")
-        return
+@pytest.mark.parametrize("file, preset, text", BLOCKS, ids=[file for file, _, _ in BLOCKS])
+def test_page_shows_what_is_recorded(file, preset, text):
+    assert text == write_results.render(file, preset)
+
+
+def test_claims_are_counted_from_the_records():
     page = write_results.PAGE.read_text(encoding="utf-8")
-    assert write_results.block_in(page, name) == write_results.block(report)
+    start, end = write_results.CLAIMS
+    assert page.split(start)[1].split(end)[0].strip() == write_results.claims(page)
+
+
+def test_records_without_validation_stand_under_no_study():
+    for file, preset, text in BLOCKS:
+        assert ("no validation images" in text) == (preset is None)
+        assert file.startswith("results/earlier/") == (preset is None)

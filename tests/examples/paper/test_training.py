@@ -66,6 +66,43 @@ def test_an_epoch_is_what_fit_does(changes):
     np.testing.assert_allclose(found, curves, rtol=1e-4)
 
 
+def test_validation_images_are_held_out():
+    settings = dataclasses.replace(TINY, train_examples=None, validation_examples=200)
+    trainer = training.Trainer(settings.program)
+    whole, _, _ = training.tensors("digits", None, 0, None)
+    assert [len(part[0]) for part in (trainer.train, trainer.validation)] == [1237, 200]
+    joined = np.concatenate([trainer.train[0], trainer.validation[0]])
+    np.testing.assert_array_equal(joined, whole[0][0])
+    result = training.run(dataclasses.replace(settings, epochs=1))
+    assert 0 <= result["epochs"]["validation_accuracy"][0] <= 1
+    with pytest.raises(ValueError, match="leave none to train on"):
+        training.tensors("digits", None, 5000, None)
+
+
+def test_arms_are_paired():
+    # At a learning rate of 0 only weights, batches and dropout tell runs apart: in the loss.
+    settings = dataclasses.replace(TINY, dropout=0.5, learning_rate=1e-12)
+    losses = {
+        arm: training.run(dataclasses.replace(settings, arm=arm))["epochs"]["loss"]
+        for arm in ("plain", "GRAPES", "mean only")
+    }
+    np.testing.assert_allclose(losses["GRAPES"], losses["plain"], rtol=1e-5)
+    np.testing.assert_allclose(losses["mean only"], losses["plain"], rtol=1e-5)
+    assert losses["plain"][0] != losses["plain"][1]
+
+
+def test_the_raised_rate_is_the_rate_times_the_mean_factor():
+    raised = dataclasses.replace(TINY, raised_rate=True)
+    kernels = [layer.kernel.numpy() for layer in networks.build(TINY, (8, 8, 1), 10).layers[1:3]]
+    importance = [np.abs(kernel.astype("float64")).sum(axis=0) for kernel in kernels]
+    factors = [np.clip(2 * i / i.max(), 1, 2) for i in importance]
+    mean = np.concatenate(factors).mean()
+    expected = training.run(dataclasses.replace(TINY, learning_rate=mean * TINY.learning_rate))
+    np.testing.assert_allclose(
+        training.run(raised)["epochs"]["loss"], expected["epochs"]["loss"], rtol=1e-5
+    )
+
+
 def test_runs_of_one_program_compile_once():
     training.run(TINY)
     trainer = training.trainer_for(TINY.program)
@@ -126,6 +163,26 @@ def test_records_the_modulation_before_and_after():
     importance = np.abs(kernel).sum(axis=0)
     factor = np.clip(2 * importance / importance.max(), 1, 2)
     assert result["modulation"][0][0]["mean"] == pytest.approx(factor.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rule": "DFA"}, {"arm": "pattern only"}, {"arm": "mean only"}], ids=str
+)
+def test_records_the_factors_that_act(changes):
+    from keras_grapes.callbacks import ModulationHistory
+
+    settings = dataclasses.replace(TINY, **{"arm": "GRAPES", "record": ("modulation",), **changes})
+    start = training.run(settings)["modulation"][0]
+    model = networks.build(settings, (8, 8, 1), 10)
+    networks.compile_model(model, settings)
+    observed = ModulationHistory()
+    x, y = np.zeros((2, 8, 8, 1)), np.zeros(2)
+    model.fit(x, y, verbose=0, callbacks=[observed])
+    assert len(start) == len(observed.history) == 2
+    for found, (name, factors) in zip(start, observed.initial.items()):
+        assert found["mean"] == pytest.approx(factors.mean(), rel=1e-5)
+        assert found["at_floor"] == observed.history[name]["at_floor"][0]
+        assert sum(found["histogram"]) == factors.size
 
 
 def test_constrained_weights_are_held_and_reproducible():

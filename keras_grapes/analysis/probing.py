@@ -1,0 +1,152 @@
+"""Runs a model and looks at what goes into its layers."""
+
+import collections
+import contextlib
+import inspect
+
+import keras
+from keras import ops
+
+from keras_grapes.layers.snu import SNUCell
+
+
+class Probe(keras.Model):
+    """Maps the inputs of a model to what is measured at each call of some of its layers.
+
+    It runs the model itself, so that it holds for every kind of model whose layers are called as
+    layers. The model runs as it does in inference.
+
+    Args:
+        model: The model.
+        measures: Dict of names to tuples of a layer and of a function of the arguments that the
+            layer is called with, a dict, that returns a tensor or a dict of them, with the batch as
+            the first axis. It runs ahead of the layer.
+
+    Returns:
+        Dict of names to what was measured; of a layer that is called more than once the further
+        calls have names that end with `_2` and so on.
+    """
+
+    def __init__(self, model, measures):
+        super().__init__(name="probe")
+        self.model = model
+        # A list, since Keras would make layers out of order of a dict's values.
+        self._measures = [(name, *measure) for name, measure in measures.items()]
+
+    def call(self, inputs):
+        measured = {name: [] for name, _, _ in self._measures}
+        with contextlib.ExitStack() as watches:
+            for name, layer, measure in self._measures:
+                watches.enter_context(_ahead_of(layer, measure, measured[name]))
+            self.model(inputs, training=False)
+        # What comes from a graph within this one, such as the body of a loop, cannot leave it.
+        here = _graph(inputs)
+        results = {}
+        for name, calls in measured.items():
+            calls = [result for result in calls if _graph(result) is here]
+            if not calls:
+                raise ValueError(
+                    f"Layer '{name}' cannot be looked at: the model does not call it, or calls it "
+                    "within a loop, as `keras.layers.TimeDistributed` does."
+                )
+            results[name] = calls[0]
+            results.update({f"{name}_{i}": more for i, more in enumerate(calls[1:], 2)})
+        return results
+
+
+@contextlib.contextmanager
+def _ahead_of(layer, measure, results):
+    """Appends to `results` what is measured at every call of a layer."""
+    call = layer.call
+    signature = inspect.signature(call)
+
+    def watched(*args, **kwargs):
+        results.append(measure(signature.bind(*args, **kwargs).arguments))
+        return call(*args, **kwargs)
+
+    # Not as an attribute of the layer that Keras keeps track of.
+    object.__setattr__(layer, "call", watched)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")
+
+
+def _graph(tensors):
+    return getattr(keras.tree.flatten(tensors)[0], "graph", None)
+
+
+class EveryStep:
+    """The outputs and the potentials of a layer of spiking units at all time steps.
+
+    A function of the arguments that the layer is called with, for `Probe`.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.loop = keras.layers.RNN(
+            _WithPotential(layer.cell),
+            return_sequences=True,
+            go_backwards=layer.go_backwards,
+            zero_output_for_mask=layer.zero_output_for_mask,
+        )
+
+    def __call__(self, arguments):
+        """Returns a dict: `outputs` and `potentials`, `(batch, time, ..., units)`, and `mask`.
+
+        `mask`, `(batch, time)`, is 1 where a step counts.
+        """
+        sequences = arguments["sequences"]
+        mask = arguments.get("mask")
+        states = arguments.get("initial_state")
+        if states is None and self.layer.stateful:
+            states = [ops.convert_to_tensor(state) for state in self.layer.states]
+        both = self.loop(sequences, initial_state=states, mask=mask, training=False)
+        outputs, potentials = ops.split(ops.cast(both, "float32"), 2, axis=-1)
+        ones = ops.ones(ops.shape(outputs)[:2], dtype="float32")
+        mask = ones if mask is None else ops.cast(mask, "float32")
+        if self.layer.go_backwards:
+            mask = ops.flip(mask, axis=1)
+        return {"outputs": outputs, "potentials": potentials, "mask": mask}
+
+
+class _WithPotential(keras.layers.Layer):
+    """Cell that puts out the output of another one and, behind it, its potential."""
+
+    def __init__(self, cell):
+        super().__init__(dtype=cell.dtype_policy)
+        self.cell = cell
+        self.state_size = cell.state_size
+        self.built = True
+
+    def call(self, sequence, states, training=False):
+        output, states = self.cell(sequence, states, training=training)
+        potential = ops.cast(states[1], output.dtype)
+        return ops.concatenate([output, potential], axis=-1), states
+
+    def get_initial_state(self, batch_size=None):
+        return self.cell.get_initial_state(batch_size=batch_size)
+
+
+def spiking_layers(model):
+    """Dict of the layers of spiking neural units at every depth, by name."""
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, SNUCell)
+    ]
+    return by_name(layers)
+
+
+def by_name(layers):
+    """Dict of layers by name, by path where several have the name."""
+    counts = collections.Counter(layer.name for layer in layers)
+    named = {}
+    for layer in layers:
+        name = layer.name if counts[layer.name] == 1 else layer.path or layer.name
+        unique, number = name, 1
+        while unique in named:
+            number += 1
+            unique = f"{name}_{number}"
+        named[unique] = layer
+    return named

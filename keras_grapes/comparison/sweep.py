@@ -1,0 +1,328 @@
+"""Trains every arm at every learning rate from every seed, paired, and records it."""
+
+import contextlib
+import copy
+import hashlib
+import numbers
+import os
+
+import keras
+import numpy as np
+
+from keras_grapes.comparison import arms as arms_
+from keras_grapes.comparison.data import Split
+from keras_grapes.comparison.journal import Journal
+from keras_grapes.comparison.result import Comparison
+from keras_grapes.comparison.runner import Metric, Recipe, Runner
+
+# Of the optimizer's own rate, where none are given.
+_AROUND = (0.3, 1.0, 3.0)
+
+
+def compare(
+    make_model,
+    x,
+    y,
+    *,
+    arms=None,
+    learning_rates=None,
+    seeds=5,
+    epochs=10,
+    batch_size=32,
+    validation_split=0.2,
+    test_split=0.2,
+    test_data=None,
+    optimizer=None,
+    loss=None,
+    metrics=None,
+    metric=None,
+    mode="auto",
+    method="propagate",
+    callbacks=None,
+    records=None,
+    verbose=1,
+):
+    """Tells whether modulation helps on your model and data, and what of it does.
+
+    GRAPES raises the mean of the learning rates of the nodes and spreads them by a pattern. This
+    trains the 2 x 2 design: plain training, GRAPES, its raised mean alone and its pattern alone,
+    each at every learning rate and from every seed. The arms are paired: a seed gives all of them
+    the same initial weights and the same batches in the same order. The part of the data that is
+    held out for validation chooses the epoch of each run and the learning rate of each arm; the
+    test data is read once a run, at that epoch. What is said of the arms is decided by the
+    confidence intervals of their paired differences, and by nothing else.
+
+    It sets the random seeds of Python, NumPy and Keras.
+
+    Args:
+        make_model: Function without arguments that returns a new built `keras.Model`, compiled or
+            not.
+        x: Array of examples, or a list or dict of such arrays.
+        y: Array of targets, likewise.
+        arms: Tuple of names of `"plain"`, `"GRAPES"`, `"mean only"` and `"pattern only"`, or a dict
+            of your own names to arms: a `keras_grapes.Modulation`, `None` for plain training, or a
+            function of a model and an optimizer that returns the model to train, or a pair of
+            model and optimizer. The first one is what the others are compared with. Defaults to
+            `None`, the four.
+        learning_rates: Float or sequence of floats, given to every arm. Defaults to `None`, 0.3, 1
+            and 3 times the rate of the optimizer.
+        seeds: Int, how many, or a sequence of ints. An interval needs two, a verdict that others
+            believe five. Defaults to 5.
+        epochs: Int. Defaults to 10.
+        batch_size: Int. Defaults to 32.
+        validation_split: Float, the share of the examples that chooses. Defaults to 0.2.
+        test_split: Float, the share that tests. Both are drawn at random, once. Defaults to 0.2.
+        test_data: Pair of examples and targets in place of `test_split`. Defaults to `None`.
+        optimizer: Name, config or `keras.optimizers.Optimizer`. Defaults to `None`, that of the
+            compiled model, or `"sgd"`.
+        loss: As `compile` takes it. Defaults to `None`, that of the compiled model.
+        metrics: Likewise.
+        metric: String, the name of the metric that chooses and is told. Defaults to `None`, the
+            first one, or the loss where there is none.
+        mode: String, `"max"` or `"min"`, which way the metric is better. Defaults to `"auto"`, by
+            its name.
+        method: String, `"propagate"` for `keras_grapes.propagate`, `"optimizer"` for the local
+            version, `keras_grapes.Grapes`; or a feedback model such as
+            `keras_grapes.DirectFeedbackAlignment`. Defaults to `"propagate"`.
+        callbacks: List of callbacks, of which each run gets copies, or a function without arguments
+            that returns a new list. Defaults to `None`.
+        records: Path of a file to which each run is written when it is done. What it has already
+            is not trained again, so that a comparison that was stopped goes on. An arm is known
+            by its name there. Defaults to `None`.
+        verbose: Int, 1 for a bar of the progress, 0 for silence. Defaults to 1.
+
+    Returns:
+        A `keras_grapes.comparison.Comparison`, with `.table()`, `.verdict()` and `.plot()`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument has no such value; if `make_model` returns the same model twice,
+            or one without weights; or if a line of `records` is none.
+
+    References:
+        - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2) compares plain
+          training and GRAPES; the two controls are ours.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_grapes as kg
+    >>> def make_model():
+    ...     model = keras.Sequential([
+    ...         keras.Input((4,)),
+    ...         keras.layers.Dense(8, activation="relu"),
+    ...         keras.layers.Dense(3, activation="softmax"),
+    ...     ])
+    ...     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    ...     return model
+    >>> x = np.random.default_rng(0).normal(size=(60, 4))
+    >>> found = kg.compare(
+    ...     make_model, x, x[:, :3].argmax(axis=1), arms=("plain", "GRAPES"),
+    ...     learning_rates=0.1, seeds=2, epochs=2, verbose=0,
+    ... )
+    >>> found.difference("GRAPES", "plain").n
+    2
+    """
+    arms = arms_.named(arms)
+    arms_.check_method(method)
+    seeds = _seeds(seeds)
+    epochs = _positive_int("epochs", epochs)
+    batch_size = _positive_int("batch_size", batch_size)
+    make_callbacks = _callbacks(callbacks)
+    metric = Metric(metric, mode)
+    split = Split(x, y, validation_split, test_split, test_data)
+    recipe = Recipe(make_model, optimizer, loss, metrics)
+    learning_rates = _rates(learning_rates)
+
+    fingerprint = _fingerprint(recipe, split, seeds[0])
+    runners = {}
+
+    def runner(name, seed):
+        if name not in runners:
+            runners[name] = Runner(arms[name], method, recipe, seed)
+        return runners[name]
+
+    first = runner(next(iter(arms)), seeds[0])
+    if learning_rates is None:
+        learning_rates = tuple(float(f"{first.learning_rate * by:.3g}") for by in _AROUND)
+    metric.find(_reported(first.model, split, batch_size))
+
+    common = {
+        "method": method if isinstance(method, str) else getattr(method, "__name__", str(method)),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "metric": metric.name,
+        "examples": split.sizes,
+        "fingerprint": fingerprint,
+    }
+    runs = [
+        {"arm": name, "learning_rate": rate, "seed": seed}
+        for seed in seeds
+        for name in arms
+        for rate in learning_rates
+    ]
+    journal = None if records is None else _journal(records)
+    known = {} if journal is None else _known(journal, common)
+    done = {_key(run): known[_key(run)] for run in runs if _key(run) in known}
+    pending = [run for run in runs if _key(run) not in done]
+    with contextlib.ExitStack() as stack:
+        if journal is not None and pending:
+            stack.enter_context(journal.writing())
+        progress = _Progress(pending, epochs, len(done), verbose)
+        for run in pending:
+            result = runner(run["arm"], run["seed"]).run(
+                split,
+                metric,
+                run["seed"],
+                run["learning_rate"],
+                epochs,
+                batch_size,
+                make_callbacks(),
+                progress.epoch_done,
+            )
+            progress.run_done()
+            done[_key(run)] = {**run, **result}
+            if journal is not None:
+                journal.append({"settings": {**common, **run}, **result})
+    return Comparison([done[_key(run)] for run in runs], tuple(arms), metric, common)
+
+
+def _key(run):
+    return run["arm"], run["learning_rate"], run["seed"]
+
+
+def _reported(model, split, batch_size):
+    """Names of what a model reports, from a batch of the validation data."""
+    x, y = (
+        keras.tree.map_structure(lambda array: array[:batch_size], part)
+        for part in split.validation
+    )
+    return list(model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True))
+
+
+def _fingerprint(recipe, split, seed):
+    """Of all that a run hangs on and its settings do not name: data and model."""
+    found = hashlib.sha256(recipe.fingerprint(seed).encode())
+    for part in (split.train, split.validation, split.test):
+        for array in keras.tree.flatten(part):
+            found.update(repr((array.shape, array.dtype)).encode())
+            found.update(
+                repr(array.tolist()).encode()
+                if array.dtype == object
+                else np.ascontiguousarray(array).tobytes()
+            )
+    return found.hexdigest()[:16]
+
+
+def _journal(records):
+    if not isinstance(records, (str, os.PathLike)):
+        raise TypeError(f"`records` must be a path or None. Received: records={records!r}")
+    journal = Journal(records)
+    if journal.path.is_dir():
+        raise ValueError(f"`records` must be a file. Received: the folder {str(records)!r}")
+    journal.path.parent.mkdir(parents=True, exist_ok=True)
+    return journal
+
+
+def _known(journal, common):
+    """Maps the keys of the recorded runs of this comparison to their records."""
+    found = {}
+    for number, entry in journal.read():
+        try:
+            settings = dict(entry["settings"])
+            run = {name: settings.pop(name) for name in ("arm", "learning_rate", "seed")}
+            result = {name: entry[name] for name in _RESULT}
+        except (KeyError, TypeError, ValueError) as error:
+            raise journal.error(number, repr(error)) from error
+        settings["examples"] = tuple(settings.get("examples", ()))
+        if settings == common:
+            found.setdefault(_key(run), {**run, **result})
+    return found
+
+
+_RESULT = ("history", "diverged", "best_epoch", "validation", "test")
+
+
+class _Progress:
+    """A bar over the epochs of all runs."""
+
+    def __init__(self, pending, epochs, recorded, verbose):
+        self._bar = None
+        self._done = 0
+        self._epochs = epochs
+        self._runs = 0
+        if verbose and recorded:
+            print(f"{len(pending) + recorded} runs, {recorded} recorded", flush=True)
+        if verbose and pending:
+            self._bar = keras.utils.Progbar(len(pending) * epochs, unit_name="epoch")
+
+    def epoch_done(self):
+        self._advance(min(self._done + 1, (self._runs + 1) * self._epochs))
+
+    def run_done(self):
+        # Runs that ended early leave epochs out.
+        self._runs += 1
+        self._advance(self._runs * self._epochs)
+
+    def _advance(self, done):
+        if self._bar is not None and done > self._done:
+            self._bar.update(done)
+        self._done = done
+
+
+def _seeds(seeds):
+    if isinstance(seeds, numbers.Integral) and not isinstance(seeds, bool):
+        seeds = range(_positive_int("seeds", seeds))
+    try:
+        found = [int(seed) for seed in seeds]
+        valid = (
+            all(s >= 0 for s in found) and found == list(seeds) and len(set(found)) == len(found)
+        )
+    except (TypeError, ValueError):
+        found, valid = [], False
+    if not found or not valid or isinstance(seeds, str):
+        raise ValueError(
+            "`seeds` must be a positive int or a sequence of different ints of 0 or more. "
+            f"Received: seeds={seeds!r}"
+        )
+    return found
+
+
+def _rates(rates):
+    if rates is None:
+        return None
+    if isinstance(rates, numbers.Real):
+        rates = (rates,)
+    try:
+        found = tuple(float(rate) for rate in rates)
+    except (TypeError, ValueError):
+        found = ()
+    if not found or len(set(found)) < len(found) or not all(0 < r < float("inf") for r in found):
+        raise ValueError(
+            "`learning_rates` must be a positive number or a sequence of different ones. "
+            f"Received: learning_rates={rates!r}"
+        )
+    return found
+
+
+def _positive_int(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
+    return int(value)
+
+
+def _callbacks(callbacks):
+    """Returns a function that gives each run callbacks of its own."""
+    if callable(callbacks) and not isinstance(callbacks, keras.callbacks.Callback):
+        return lambda: list(callbacks())
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
+    given = list(callbacks or ())
+    for one in given:
+        if not isinstance(one, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be a list of callbacks or a function that returns one. Received: "
+                f"{one!r}"
+            )
+    return lambda: copy.deepcopy(given)

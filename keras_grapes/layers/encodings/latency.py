@@ -1,0 +1,153 @@
+"""Latency coding: the larger a value, the earlier its one spike."""
+
+import keras
+from keras import ops
+
+from keras_grapes.layers.encodings import arguments
+
+
+def latency_code(x, steps, threshold=0.0, tau=None):
+    """Turns values between 0 and 1 into one spike each, the earlier the larger the value.
+
+    A value `x` above the threshold spikes once, at the step nearest to
+
+        (steps - 1) * (1 - x) / (1 - threshold)
+
+    so that 1 spikes at the first step and what is just above the threshold at the last one. With
+    `tau` the time is that at which a leaky integrator with a constant input `x` and the time
+    constant `tau` reaches the threshold,
+
+        tau * log(x / (x - threshold))
+
+    rounded down; a value that needs longer than there are steps does not spike. A value at or
+    below the threshold never spikes.
+
+    Args:
+        x: Array or tensor `(batch, ...)` of values from 0 to 1, such as the pixels of images
+            divided by 255.
+        steps: Positive int, number of time steps.
+        threshold: Float from 0 to below 1; above 0 with `tau`. Defaults to 0.
+        tau: Float above 0, the time constant in steps. Defaults to `None`, linear in `x`.
+
+    Returns:
+        Tensor `(batch, steps, ...)` of 0 and 1, of the dtype of `x` where that is a float, else of
+        Keras's default float.
+
+    Raises:
+        TypeError: If `x` is not of numbers.
+        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
+            seen: those of arrays and eager tensors. In a compiled function they make spikes that
+            are not a number.
+
+    References:
+        - [Thorpe et al., 2001](https://doi.org/10.1016/S0893-6080(01)00083-1), first spikes.
+        - [Eshraghian et al., 2023](https://arxiv.org/abs/2109.12894), with `tau`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> spikes = kg.latency_code([[1.0, 0.5, 0.1, 0.0]], steps=3)
+    >>> keras.ops.convert_to_numpy(spikes[0])
+    array([[1., 0., 0., 0.],
+           [0., 1., 0., 0.],
+           [0., 0., 1., 0.]], dtype=float32)
+    """
+    steps = arguments.check_count("steps", steps)
+    threshold, tau = _check(threshold, tau)
+    x, dtype = arguments.numbers_of(x, 1, "(batch, ...)")
+    _check_values(x)
+    # Half precision is too coarse for times.
+    x = ops.cast(x, "float32")
+    above = x > threshold
+    if tau is None:
+        time = ops.round((steps - 1) * (1 - x) / (1 - threshold))
+    else:
+        # The time of what never spikes is not asked for, but must not be infinite.
+        excess = ops.where(above, x - threshold, 1.0)
+        time = ops.floor(tau * ops.log(ops.where(above, x, 1.0) / excess))
+    time = ops.where(above, time, -1.0)
+    time = ops.where((x >= 0) & (x <= 1), time, float("nan"))
+    counts = ops.reshape(ops.arange(steps, dtype="float32"), (1, steps, *[1] * (len(x.shape) - 1)))
+    time = time[:, None]
+    spikes = ops.where(ops.isnan(time), time, ops.cast(ops.equal(counts, time), "float32"))
+    return ops.cast(spikes, dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_grapes")
+class LatencyCoding(keras.layers.Layer):
+    """Layer that turns values between 0 and 1 into one spike each, the earlier the larger.
+
+    See `keras_grapes.latency_code`. It draws nothing, has no weights, and no error passes through
+    it.
+
+    Args:
+        steps: Positive int, number of time steps.
+        threshold: Float from 0 to below 1, the value up to which there is no spike; above 0 with
+            `tau`. Defaults to 0.
+        tau: Float above 0, the time constant in steps of a leaky integrator. Defaults to `None`,
+            times linear in the value.
+
+    Call arguments:
+        inputs: Tensor `(batch, ...)` of values from 0 to 1.
+
+    Returns:
+        Tensor `(batch, steps, ...)` of 0 and 1.
+
+    Raises:
+        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
+            seen, as in `keras_grapes.latency_code`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_grapes as kg
+    >>> coding = kg.LatencyCoding(steps=20, tau=5.0, threshold=0.1)
+    >>> tuple(coding(keras.ops.ones((2, 28, 28))).shape)
+    (2, 20, 28, 28)
+    """
+
+    def __init__(self, steps, threshold=0.0, tau=None, **kwargs):
+        steps = arguments.check_count("steps", steps)
+        threshold, tau = _check(threshold, tau)
+        super().__init__(**kwargs)
+        self.steps = steps
+        self.threshold = threshold
+        self.tau = tau
+        self.built = True
+
+    def call(self, inputs):
+        spikes = latency_code(inputs, self.steps, self.threshold, self.tau)
+        return ops.cast(spikes, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.steps, *input_shape[1:])
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(steps=self.steps, threshold=self.threshold, tau=self.tau)
+        return config
+
+
+def _check(threshold, tau):
+    threshold = arguments.check_number("threshold", threshold, 0.0, exclusive=False)
+    if threshold >= 1 or (tau is not None and threshold == 0):
+        raise ValueError(
+            "`threshold` must be below 1, and above 0 with `tau`. Received: "
+            f"threshold={threshold}, tau={tau!r}"
+        )
+    return threshold, None if tau is None else arguments.check_number("tau", tau, 0.0)
+
+
+def _check_values(x):
+    """Refuses what is out of range where values are there to be seen."""
+    try:
+        values = ops.convert_to_numpy(ops.cast(x, "float32"))
+    except (AttributeError, NotImplementedError, TypeError):
+        # A function is being compiled.
+        return
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            "Latency coding takes values from 0 to 1. Received: values from "
+            f"{values.min()} to {values.max()}. Divide pixels by 255, as in `images / 255.0`."
+        )
