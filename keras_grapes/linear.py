@@ -248,10 +248,17 @@ def _channels(layer):
 
 @register_linear_map(layers.RNN)
 @register_linear_map(layers.SimpleRNN)
-def _recurrent(layer):
-    """The input current of its units; what they do with it over time is the layer's own."""
+def recurrent_map(layer):
+    """The input current of its units; what they do with it over time is the layer's own.
+
+    Register it for recurrent layers of your own, if their cells have `project` as
+    `keras_grapes.SNUCell` has it.
+    """
     cell = layer.cell
     if hasattr(cell, "project"):
+        if getattr(cell, "kernel", None) is None:
+            return None
+
         # As `keras_grapes.SNUCell`: `project(inputs)` times `kernel` is the input current.
         def apply(inputs, kernel):
             with _replaced(cell, kernel=kernel):

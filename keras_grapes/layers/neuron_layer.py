@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_grapes.layers.trajectory import integrate
+from keras_grapes.linear import recurrent_map, register_linear_map
 
 
 class NeuronCell:
@@ -173,6 +174,9 @@ class NeuronLayer(keras.layers.RNN):
         output, *states = spec
         dtype = self.cell.compute_dtype
         return (output, *(keras.KerasTensor(state.shape, dtype) for state in states))
+
+
+register_linear_map(NeuronLayer)(recurrent_map)
 
 
 def _swap_time(tensor):
