@@ -60,7 +60,7 @@ def residual():
 
         def convolution(x, filters, name, strides=1):
             x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, name=name)(x)
-            return layers.BatchNormalization()(x)
+            return layers.BatchNormalization(momentum=0.9)(x)
 
         inputs = keras.Input(shape)
         x = layers.ReLU()(convolution(inputs, STAGES[0], "stem"))

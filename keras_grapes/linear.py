@@ -41,7 +41,7 @@ class LinearMap:
     >>> import keras_grapes as kg
     >>> layer = keras.layers.Dense(3)
     >>> layer.build((None, 2))
-    >>> kg.LinearMap(layer.kernel, keras.ops.matmul).kernels[0].shape
+    >>> tuple(kg.LinearMap(layer.kernel, keras.ops.matmul).kernels[0].shape)
     (2, 3)
     """
 
@@ -90,7 +90,7 @@ def register_linear_map(layer_class):
     ...         layer.w, lambda x, w: keras.ops.matmul(x, keras.ops.transpose(w)), kernel_axes=(-1,)
     ...     )
     >>> model = keras.Sequential([keras.Input((4,)), Transposed(), Transposed()])
-    >>> [kernel.shape for kernel in kg.FeedbackAlignment(model).feedback_kernels]
+    >>> [tuple(kernel.shape) for kernel in kg.FeedbackAlignment(model).feedback_kernels]
     [(8, 8)]
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
@@ -248,10 +248,17 @@ def _channels(layer):
 
 @register_linear_map(layers.RNN)
 @register_linear_map(layers.SimpleRNN)
-def _recurrent(layer):
-    """The input current of its units; what they do with it over time is the layer's own."""
+def recurrent_map(layer):
+    """The input current of its units; what they do with it over time is the layer's own.
+
+    Register it for recurrent layers of your own, if their cells have `project` as
+    `keras_grapes.SNUCell` has it.
+    """
     cell = layer.cell
     if hasattr(cell, "project"):
+        if getattr(cell, "kernel", None) is None:
+            return None
+
         # As `keras_grapes.SNUCell`: `project(inputs)` times `kernel` is the input current.
         def apply(inputs, kernel):
             with _replaced(cell, kernel=kernel):

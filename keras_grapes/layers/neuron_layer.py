@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_grapes.layers.trajectory import integrate
+from keras_grapes.linear import recurrent_map, register_linear_map
 
 
 class NeuronCell:
@@ -86,9 +87,22 @@ class NeuronCell:
 class NeuronLayer(keras.layers.RNN):
     """A layer of neurons over a sequence, whose cell is a `NeuronCell`."""
 
+    def __init__(self, cell, **kwargs):
+        super().__init__(cell, **kwargs)
+        # In half precision Keras would round the states that come in,
+        self.autocast = False
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        super().build(sequences_shape, initial_state_shape)
+        if self.stateful:
+            # and those that it keeps, which no argument tells it.
+            for state in self.states:
+                state._autocast = False
+
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # As in `keras.layers.RNN`, but for the states, which keep their precision.
         cell = self.cell
+        sequences = ops.cast(sequences, self.compute_dtype)
         if sequences.shape[1] == 0:
             raise ValueError(
                 f"Layer '{self.name}' needs one time step at least. Received: sequences of shape "
@@ -160,6 +174,9 @@ class NeuronLayer(keras.layers.RNN):
         output, *states = spec
         dtype = self.cell.compute_dtype
         return (output, *(keras.KerasTensor(state.shape, dtype) for state in states))
+
+
+register_linear_map(NeuronLayer)(recurrent_map)
 
 
 def _swap_time(tensor):

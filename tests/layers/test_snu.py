@@ -688,7 +688,9 @@ def test_no_time_steps():
         with pytest.raises(ValueError, match=r"one time step at least.*\(4, 0, 3\)"):
             kg.SNU(2, unroll=unroll)(np.ones((4, 0, 3)))
     with pytest.raises(ValueError, match="unrolled over a known number of time steps"):
-        kg.SNU(2, unroll=True)(keras.Input((None, 3)))
+        tf.function(kg.SNU(2, unroll=True), input_signature=[tf.TensorSpec((2, None, 3))])(
+            tf.ones((2, 4, 3))
+        )
 
 
 def test_stateful_batches_have_one_size():
