@@ -64,18 +64,17 @@ VERSIONS = {"local": _with_grapes, "propagating": _propagating}
 def _rules(model):
     """Yields the feedback models with and without modulation, their kernels drawn by NumPy."""
     drawn = {"feedback_initializer": lambda shape: np.random.default_rng(1).normal(0, 0.3, shape)}
-    arguments = {
-        kg.FeedbackAlignment: drawn,
-        kg.DirectFeedbackAlignment: drawn,
-        kg.IndirectFeedbackAlignment: drawn,
-        kg.SignConcordantFeedback: {},
-        kg.DirectRandomTargetProjection: drawn,
-    }
-    for rule, given in arguments.items():
-        if rule is kg.IndirectFeedbackAlignment and model is convolutional:
-            continue
+    rules = [
+        kg.FeedbackAlignment,
+        kg.DirectFeedbackAlignment,
+        kg.SignConcordantFeedback,
+        kg.DirectRandomTargetProjection,
+    ]
+    if model is not convolutional:
+        rules.append(kg.IndirectFeedbackAlignment)
+    for rule in rules:
         for modulation in (None, kg.Modulation()):
-            yield rule(model(), modulation=modulation, **given)
+            yield rule(model(), modulation=modulation, **drawn)
 
 
 def cases():
@@ -106,7 +105,8 @@ def train(model, optimizer):
     x = numbers.random((total, *network.input_shape[1:]), "float32")
     y = numbers.integers(0, 3, total)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss)
+    # Where it need not be, compiling takes longer than training.
+    model.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
     done, weights = 0, []
     for steps in STEPS:
         some = slice(done * BATCH, steps * BATCH)
