@@ -13,6 +13,7 @@ import keras_grapes as kg
 
 STEPS = (3, 20)
 BATCH = 8
+# No activation here has a kink, where rounding alone would tell two trainings apart.
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.05),
@@ -22,7 +23,7 @@ OPTIMIZERS = {
 
 
 def dense():
-    hidden = [layers.Dense(12, activation="relu"), layers.Dense(9, activation="tanh")]
+    hidden = [layers.Dense(12, activation="elu"), layers.Dense(9, activation="tanh")]
     return keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(3)])
 
 
@@ -33,7 +34,7 @@ def convolutional():
             keras.Input((8, 8, 2)),
             layers.Conv2D(5, 3, use_bias=False),
             layers.BatchNormalization(),
-            layers.Activation("relu"),
+            layers.Activation("elu"),
             layers.Conv2D(4, 3, strides=2, activation="tanh"),
             layers.Flatten(),
             layers.Dense(3),
