@@ -66,7 +66,7 @@ def test_records_skips_reports(tiny, tmp_path, capsys):
     assert "2 runs, 0 recorded" in out
     assert "epochs 1 (paper: 9); seeds 1 (paper: 5)" in out
     first = lines(tmp_path)
-    assert [entry["settings"]["arm"] for entry in first] == ["GRAPES", "plain"]
+    assert [entry["settings"]["arm"] for entry in first] == ["plain", "GRAPES"]
     assert first[0]["versions"]["keras"] and first[0]["seconds"] > 0
     assert len(first[0]["epochs"]["test_accuracy"]) == 1
 
