@@ -5,6 +5,7 @@ adapters to a frozen kernel. In both cases the weights between the nodes are com
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 __all__ = []
@@ -42,6 +43,9 @@ class ComputedKernel:
     @property
     def dtype(self):
         return "float32"
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(ops.convert_to_numpy(self.value()), dtype)
 
     def value(self):
         """Returns the weights now, a float32 tensor."""

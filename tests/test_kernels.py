@@ -117,6 +117,16 @@ def test_float8_and_plain_layers_have_their_variable():
     assert kernels.acting_kernel(layer) is layer.kernel
 
 
+def test_a_computed_kernel_is_taken_where_a_kernel_is():
+    layer = keras.layers.Dense(2, use_bias=False)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[1.0, 4.0], [1.0, 4.0]])])
+    layer.quantize("int8")
+    (group,) = grouping.layer_groups(layer)
+    np.testing.assert_allclose(kg.node_importance(group.kernels[0]), [2.0, 8.0], rtol=1e-6)
+    np.testing.assert_allclose(kg.Modulation()(list(group.kernels)), [1.0, 2.0], rtol=1e-6)
+
+
 def test_an_unknown_quantization_is_refused():
     class Later(layers.Dense):
         quantization_mode = "int2"

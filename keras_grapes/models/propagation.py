@@ -79,7 +79,7 @@ def propagate(model, modulation=None, select=None, *, output_layers=None):
             "`propagate` leaves these hidden layers as they are:\n" + "\n".join(refused),
             stacklevel=2,
         )
-    if not chosen:
+    if not chosen and not any(map(grouping.is_wrapper, graph.all_layers(model))):
         warnings.warn(
             f"`propagate` found no hidden layer to wrap in model '{model.name}': the copy trains "
             "as the model does.",
