@@ -17,6 +17,7 @@ RULES = {
     "FA": kg.FeedbackAlignment,
     "DFA": kg.DirectFeedbackAlignment,
     "IFA": kg.IndirectFeedbackAlignment,
+    "SF": kg.SignConcordantFeedback,
 }
 
 

@@ -21,7 +21,7 @@ CHOICES = {
     "activation": ("relu", "tanh"),
     "output": ("softmax", "sigmoid"),
     "deformation": ("", "affine", "elastic", "affine and elastic"),
-    "rule": ("BP", "FA", "DFA", "IFA"),
+    "rule": ("BP", "FA", "DFA", "IFA", "SF"),
     "arm": tuple(ARMS),
     "version": ("propagating", "local"),
     "optimizer": ("SGD", "momentum", "Nesterov", "RMSprop", "Adam"),

@@ -4,6 +4,7 @@ from examples.paper.studies import (
     adam,
     configurations,
     controls,
+    feedback_graphs,
     fig3,
     fig4a,
     fig4b,
@@ -42,5 +43,6 @@ _MODULES = (
     controls,
     adam,
     other_networks,
+    feedback_graphs,
 )
 STUDIES = {module.STUDY.name: module.STUDY for module in _MODULES}
