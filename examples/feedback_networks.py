@@ -63,7 +63,7 @@ def residual():
             return layers.BatchNormalization(momentum=0.9)(x)
 
         inputs = keras.Input(shape)
-        x = layers.ReLU()(convolution(inputs, STAGES[0], "stem"))
+        x = layers.Activation("tanh")(convolution(inputs, STAGES[0], "stem"))
         for number, filters in enumerate((STAGES[0], STAGES[0], STAGES[1], STAGES[1]), start=1):
             shrinks = filters != x.shape[-1]
             skip = x
@@ -72,12 +72,13 @@ def residual():
                 skip = layers.AveragePooling2D(2, padding="same")(x)
                 skip = layers.Concatenate()([skip, skip])
             x = convolution(x, filters, f"block_{number}_a", 2 if shrinks else 1)
-            x = convolution(layers.ReLU()(x), filters, f"block_{number}_b")
-            x = layers.ReLU()(layers.Add()([x, skip]))
-        x = layers.GlobalAveragePooling2D()(x)
+            x = convolution(layers.Activation("tanh")(x), filters, f"block_{number}_b")
+            x = layers.Activation("tanh")(layers.Add()([x, skip]))
+        # A mean over the map would leave DFA at chance: it sends each place an error of its own.
+        x = layers.Flatten()(x)
         return keras.Model(inputs, layers.Dense(classes, activation="softmax", name="output")(x))
 
-    return Network("residual, 10 layers", build, ("BP", "FA", "DFA", "SF"), 0.05)
+    return Network("residual tanh, 10 layers", build, ("BP", "FA", "DFA", "SF"), 0.01)
 
 
 def spiking():
@@ -88,9 +89,14 @@ def spiking():
 
         import keras_grapes as kg
 
+        def units(count, name):
+            # With the unit's own ReLU and decay the deeper layers stay silent.
+            return kg.SNU(
+                count, decay=0.9, input_activation="leaky_relu", return_sequences=True, name=name
+            )
+
         hidden = [
-            kg.SNU(units, return_sequences=True, name=f"hidden_{number}")
-            for number, units in enumerate(SPIKING_UNITS, start=1)
+            units(count, f"hidden_{number}") for number, count in enumerate(SPIKING_UNITS, start=1)
         ]
         return keras.Sequential(
             [
@@ -98,10 +104,10 @@ def spiking():
                 keras.layers.Flatten(),
                 kg.RateCoding(TIME_STEPS, rate=0.3),
                 *hidden,
-                kg.SNU(classes, return_sequences=True, name="output"),
+                units(classes, "output"),
                 keras.layers.GlobalAveragePooling1D(),
             ]
         )
 
     title = "-".join(str(units) for units in SPIKING_UNITS) + f" SNU, {TIME_STEPS} time steps"
-    return Network(title, build, ("BP", "FA", "DFA", "SF"), 0.2, "mse")
+    return Network(title, build, ("BP", "FA", "DFA", "SF"), 1.0, "mse")
