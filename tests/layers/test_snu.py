@@ -562,7 +562,15 @@ OPTIONS = {"return_sequences": True}
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("make", [kg.SNU, lambda **k: keras.layers.RNN(kg.SNUCell(**k), **OPTIONS)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        kg.SNU,
+        pytest.param(
+            lambda **k: keras.layers.RNN(kg.SNUCell(**k), **OPTIONS), marks=pytest.mark.slow
+        ),
+    ],
+)
 @pytest.mark.parametrize("trainable_decay", [None, "scalar", "unit"])
 def test_slow_leak_in_half_precision(make, policy, trainable_decay):
     """A constant current of 2^-10, which half precision has exactly, for 3000 steps.

@@ -33,7 +33,10 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("grapes", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("sgd", "adam") else pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS],
+)
 @pytest.mark.parametrize("rule", RULES)
 def test_trains_as_the_numpy_implementation(rule, name, activation, grapes):
     # In float64, so that no optimizer amplifies a rounding error.
