@@ -6,6 +6,7 @@ of the package, which of its kernels feed which nodes and whether it is an outpu
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -465,6 +466,10 @@ class Builder:
         return special(x, *arguments) if special else self.call(self.make(step), x)
 
     # Steps that are more than one call of a layer with one input, or need the shape of it.
+
+    def run_reshape(self, x, arguments):
+        rows = 4 if math.prod(x.shape[1:]) % 4 == 0 else 1
+        return self.call(self.layer("Reshape", target_shape=(rows, -1)), x)
 
     def run_einsumdense(self, x, arguments):
         letters = "abcde"[: len(x.shape)]
