@@ -1,6 +1,5 @@
 """Callback that watches how much the units of spiking layers fire."""
 
-import collections
 import contextlib
 import numbers
 import warnings
@@ -10,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_grapes import graph
+from keras_grapes.analysis.probing import by_name
 from keras_grapes.callbacks.observation import unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
 
@@ -138,9 +138,9 @@ class _Probe(keras.Model):
         loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
         # Of a stack of cells the last one makes the outputs.
         last = [getattr(loop.cell, "cells", [loop.cell])[-1] for loop in loops]
-        self._loops = _by_name([loop for loop, cell in zip(loops, last) if _fires(cell)])
+        self._loops = by_name([loop for loop, cell in zip(loops, last) if _fires(cell)])
         inner = [c for c in layers if _fires(c) and all(c is not x for x in last)]
-        self._inner = list(_by_name(inner))
+        self._inner = list(by_name(inner))
         if not self._loops:
             raise ValueError(
                 f"`FiringRate` found no spiking layer in model '{model.name}', such as "
@@ -218,17 +218,3 @@ def _watch(layer, seen):
 
 def _graph(tensor):
     return getattr(tensor, "graph", None)
-
-
-def _by_name(layers):
-    """Dict of layers by name, by path where several have the name."""
-    counts = collections.Counter(layer.name for layer in layers)
-    named = {}
-    for layer in layers:
-        name = layer.name if counts[layer.name] == 1 else layer.path or layer.name
-        unique, number = name, 1
-        while unique in named:
-            number += 1
-            unique = f"{name}_{number}"
-        named[unique] = layer
-    return named
