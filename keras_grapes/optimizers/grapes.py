@@ -187,8 +187,11 @@ class Grapes(keras.optimizers.Optimizer):
         return self._grouping.output_guessed
 
     def output_layers_of(self, model):
-        """Returns the `output_layers` that it was given with a model, `None` for another one."""
-        return self._grouping.output_layers if self._grouping.model is model else None
+        """Returns the `output_layers` that it was given with a model, `None` for another one.
+
+        A saved optimizer knows them again in the loaded model.
+        """
+        return self._grouping.output_layers_of(model)
 
     def find_groups(self, model):
         """Returns the `groups` that the optimizer will have once built for `model`."""

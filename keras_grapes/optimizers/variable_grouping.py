@@ -13,13 +13,16 @@ __all__ = []
 class NameGrouping:
     """Finds the groups among an optimizer's variables by their names."""
 
-    model = None
     layers = None
     output_guessed = True
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user."""
         return grouping.group_by_name(variables), _adapter_notes(variables)
+
+    def output_layers_of(self, model):
+        """Returns the layers of a model that were said to compute its outputs, or `None`."""
+        return None
 
     def get_config(self, built_with):
         if built_with is None:
@@ -60,6 +63,10 @@ class ModelGrouping:
     def output_guessed(self):
         entries = grouping.weight_layers(self.model, self.output_layers)
         return any(entry.is_output and entry.output_guessed for entry in entries)
+
+    def output_layers_of(self, model):
+        """Returns the layers of a model that were said to compute its outputs, or `None`."""
+        return self.output_layers if model is self.model else None
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user.
@@ -107,15 +114,19 @@ class ModelGrouping:
 
     def get_config(self, built_with):
         weights = list(self.model.weights)
-        hidden = _hidden_groups(grouping.weight_layers(self.model, self.output_layers))
+        entries = grouping.weight_layers(self.model, self.output_layers)
+        hidden = _hidden_groups(entries)
+        said = None
+        if self.output_layers is not None:
+            said = [entry.layer.weights[0] for entry in entries if entry.is_output]
         if built_with is None:
-            return _describe(self, hidden, weights)
+            return _describe(self, hidden, weights, output_layers=said)
         own = {backend.variable_key(v) for v in weights}
         weights += [v for v in built_with if backend.variable_key(v) not in own]
         given = {backend.variable_key(v) for v in built_with}
         groups = [group for group in hidden if given & set(group.keys)]
         others = [group for group in hidden if not given & set(group.keys)]
-        return _describe(self, groups, weights, not_trained=others)
+        return _describe(self, groups, weights, others, said)
 
 
 class StoredGrouping:
@@ -125,11 +136,11 @@ class StoredGrouping:
         config: Dict with `weights`, a list of the path, the shape and whether it was trained of
             each weight that was known, in their order; `groups`, with the `incoming_axes` and the
             places in `weights` of the `kernels` of each; `not_trained`, the places of hidden
-            kernels that the optimizer did not train; `output_guessed`, whether the rest of the
-        kernels is left alone by a guess; `by_name`, whether no model was known.
+            kernels that the optimizer did not train; `output_layers`, the place of a weight of each
+            layer that was said to compute the outputs, or `None`; `output_guessed`, whether the
+            rest of the kernels is left alone by a guess; `by_name`, whether no model was known.
     """
 
-    model = None
     layers = None
 
     def __init__(self, config):
@@ -164,6 +175,20 @@ class StoredGrouping:
             axes = [tuple(axes) for axes in entry["incoming_axes"]]
             groups.append(grouping.Group(kernels, axes))
         return groups, [*self._notes(found, variables), *_adapter_notes(variables)]
+
+    def output_layers_of(self, model):
+        """Returns the layers of a model that were said to compute its outputs, or `None`."""
+        said = self.config.get("output_layers")
+        if said is None:
+            return None
+        for numbered in (True, False):
+            try:
+                found = pair_by_path(self.config["weights"], model.weights, numbered)
+            except AmbiguousPathsError:
+                continue
+            if all(place in found for place in said):
+                return [_owner(model, found[place]) for place in said]
+        return None
 
     def _match(self, variables):
         """The variables by their places in the list of stored weights.
@@ -242,11 +267,18 @@ class StoredGrouping:
         return {**self.config, "weights": weights, "groups": trained, "not_trained": not_trained}
 
 
+def _owner(model, variable):
+    """The layer of a model that owns a variable, not one around that layer."""
+    owners = [entry.layer for entry in grouping.weight_layers(model)]
+    owners = [layer for layer in owners if any(weight is variable for weight in layer.weights)]
+    return min(owners, key=lambda layer: len(layer.weights))
+
+
 def _entry(variable):
     return [grouping.path_of(variable), list(variable.shape), bool(variable.trainable)]
 
 
-def _describe(found_by, groups, weights, not_trained=()):
+def _describe(found_by, groups, weights, not_trained=(), output_layers=None):
     """The groups as a `StoredGrouping` finds them again."""
     place_of = {backend.variable_key(weight): place for place, weight in enumerate(weights)}
     return {
@@ -259,6 +291,8 @@ def _describe(found_by, groups, weights, not_trained=()):
             for group in groups
         ],
         "not_trained": [place_of[key] for group in not_trained for key in group.keys],
+        "output_layers": output_layers
+        and [place_of[backend.variable_key(weight)] for weight in output_layers],
         "output_guessed": found_by.output_guessed,
     }
 
