@@ -8,7 +8,8 @@ import typing
 
 import keras
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph
+from keras_grapes.groups import Group, WeightLayer, has_unknown_weights, model_layers
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
@@ -46,7 +47,7 @@ class NodeGroup:
     """A group of nodes of a model and what modulates it.
 
     Attributes:
-        entry: The `keras_grapes.grouping.WeightLayer` that owns its weights.
+        entry: The `keras_grapes.groups.WeightLayer` that owns its weights.
         group: The `keras_grapes.grouping.Group`.
         modulation: The `Modulation` of the nodes, or the one that they would have.
         action: The `Action`.
@@ -54,8 +55,8 @@ class NodeGroup:
         factor_by: Function from a `Modulation` to the factors now.
     """
 
-    entry: grouping.WeightLayer
-    group: grouping.Group
+    entry: WeightLayer
+    group: Group
     modulation: Modulation
     action: Action
     reason: Reason | None
@@ -99,18 +100,18 @@ def node_groups(model):
 
 def why_without_nodes(layer):
     """The `Reason` why a layer with weights, whose nodes are not known, is not modulated."""
-    return Reason.UNKNOWN_WEIGHTS if grouping.has_unknown_weights(layer) else Reason.NO_KERNEL
+    return Reason.UNKNOWN_WEIGHTS if has_unknown_weights(layer) else Reason.NO_KERNEL
 
 
 def weight_layers(model):
-    """Lists the `keras_grapes.grouping.WeightLayer`s of the model that is trained.
+    """Lists the `keras_grapes.groups.WeightLayer`s of the model that is trained.
 
     The output layers are those that were said to the optimizer that it is compiled with, if any.
     """
     trained = trained_model(model)
     said = [optimizer.output_layers_of(trained) for optimizer in find_grapes(model)]
     said = [output_layers for output_layers in said if output_layers is not None]
-    return grouping.weight_layers(trained, said[0] if said else None)
+    return model_layers.weight_layers(trained, said[0] if said else None)
 
 
 def names(groups):

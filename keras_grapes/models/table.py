@@ -5,7 +5,8 @@ import typing
 import keras
 import numpy as np
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import backend, graph
+from keras_grapes.groups import error_modulated, is_kernel_name, path_of
 from keras_grapes.models import factors, gain_bound
 from keras_grapes.models.factors import Action, Reason
 from keras_grapes.optimizers.grapes import Grapes
@@ -163,10 +164,10 @@ def _optimizer_rows(optimizer):
             "`optimizer.build(model.trainable_variables)`, train a step, or pass the model."
         )
     rows, grouped = [], set()
-    elsewhere = grouping.error_modulated()
+    elsewhere = error_modulated()
     for group in optimizer.groups:
         grouped.update(id(kernel) for kernel in group.kernels)
-        layer = grouping.path_of(group.kernels[0]).rpartition("/")[0]
+        layer = path_of(group.kernels[0]).rpartition("/")[0]
         status = _yes(Action.UPDATE) + _guess(group.guessed)
         factor = keras.ops.convert_to_numpy(group.factor(optimizer.modulation))
         actions = frozenset([Action.UPDATE])
@@ -175,11 +176,11 @@ def _optimizer_rows(optimizer):
     for variable in optimizer.trainable_variables:
         if id(variable) in grouped:
             continue
-        layer, _, name = grouping.path_of(variable).rpartition("/")
+        layer, _, name = path_of(variable).rpartition("/")
         status = _no(Reason.NO_KERNEL)
         if backend.variable_key(variable) in elsewhere:
             status = _no(Reason.WRAPPED)
-        elif grouping.is_kernel_name(variable):
+        elif is_kernel_name(variable):
             status = _no(Reason.OUTPUT_LAYER, guessed=optimizer.output_guessed)
         rows.append(_Row(layer, name, None, [], status, 1.0))
     return rows
@@ -208,7 +209,7 @@ def _names_in(entry, group):
     if len(set(names)) == len(names):
         return _names(group)
     start = f"{entry.layer.path}/"
-    return " + ".join(grouping.path_of(k).removeprefix(start) for k in group.kernels)
+    return " + ".join(path_of(k).removeprefix(start) for k in group.kernels)
 
 
 def _names(group):
