@@ -18,9 +18,9 @@ class AlignmentAngle(keras.callbacks.Callback):
     90 degrees the rule reduces the loss by a small enough step; at 0 it is back-propagation.
     Modulation of the error is a part of the rule; the optimizer is not.
 
-    The numbers are added to the epoch's `logs` as `angle_{layer}` and `norm_ratio_{layer}`, so that
-    every callback that comes after this one in the list sees them, and so does the history that
-    `fit` returns. They are not a number where one of the gradients is zero. In another call of
+    The numbers are added to the epoch's `logs` as `alignment/{layer}/angle` and
+    `alignment/{layer}/norm_ratio`, so that every callback that comes after this one in the list
+    sees them, and so does the history that `fit` returns. They are not a number where one of the gradients is zero. In another call of
     `fit` the record of the same model goes on, and that of another begins anew.
 
     Args:
@@ -55,7 +55,7 @@ class AlignmentAngle(keras.callbacks.Callback):
     >>> rule.compile("sgd", loss="sparse_categorical_crossentropy")
     >>> history = rule.fit(x, y, verbose=0, callbacks=[kg.callbacks.AlignmentAngle(x, y)])
     >>> sorted(history.history)
-    ['angle_hidden', 'loss', 'norm_ratio_hidden']
+    ['alignment/hidden/angle', 'alignment/hidden/norm_ratio', 'loss']
     """
 
     def __init__(self, x, y, sample_weight=None):
@@ -101,8 +101,8 @@ class AlignmentAngle(keras.callbacks.Callback):
         angles, norm_ratios, logs = {}, {}, {}
         for layer, gradient in rule.items():
             angles[layer], norm_ratios[layer] = _compare(gradient, exact[layer])
-            logs[f"angle_{layer}"] = angles[layer]
-            logs[f"norm_ratio_{layer}"] = norm_ratios[layer]
+            logs[observation.log_name("alignment", layer, "angle")] = angles[layer]
+            logs[observation.log_name("alignment", layer, "norm_ratio")] = norm_ratios[layer]
         count = len(self.epochs)
         observation.append(self.angles, angles, count)
         observation.append(self.norm_ratios, norm_ratios, count)

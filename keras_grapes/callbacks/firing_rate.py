@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_grapes import graph
 from keras_grapes.analysis.probing import by_name
-from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
 
 
@@ -23,7 +23,7 @@ class FiringRate(keras.callbacks.Callback):
     are no spikes nor their rates, such as a leaky integrator at the end, are left out. A layer that
     hardly ever fires passes nothing on, and one that always fires passes nothing on that depends on
     its input; the callback warns of each such layer once. The rates are in `rates`, and in the logs
-    as `firing_rate/<layer name>`, with the layer's path in the model where several have that name.
+    as `firing_rate/{layer}`, with the layer's path in the model where several have that name.
 
     In another call of `fit` the rates of the same model go on, and those of another begin anew.
 
@@ -101,7 +101,7 @@ class FiringRate(keras.callbacks.Callback):
             mean = float(np.mean(self.unit_rates[name]))
             self.rates.setdefault(name, []).append(mean)
             if logs is not None:
-                logs[f"firing_rate/{name}"] = mean
+                logs[log_name("firing_rate", name)] = mean
             self._judge(name, mean)
 
     def _judge(self, name, mean):
