@@ -20,8 +20,9 @@ class AlignmentAngle(keras.callbacks.Callback):
 
     The numbers are added to the epoch's `logs` as `alignment/{layer}/angle` and
     `alignment/{layer}/norm_ratio`, so that every callback that comes after this one in the list
-    sees them, and so does the history that `fit` returns. They are not a number where one of the gradients is zero. In another call of
-    `fit` the record of the same model goes on, and that of another begins anew.
+    sees them, and so does the history that `fit` returns. They are not a number where one of the
+    gradients is zero. In another call of `fit` the record of the same model goes on, and that of
+    another begins anew.
 
     Args:
         x: Array or tensor, a batch of inputs. A few hundred examples serve.

@@ -15,8 +15,9 @@ class LearningCurve(keras.callbacks.Callback):
     `keras_grapes.analysis.fit_plateau`. After every epoch the fit to all epochs so far is added to
     the epoch's `logs` as `learning_curve/max_accuracy` and `learning_curve/slowness`, so that every
     callback that comes after this one in the list sees them, and so does the history that `fit`
-    returns; their last entries are the result. They are not a number as long as the curve cannot be fitted: in the first two
-    epochs, and while it is constant or does not bend. If that holds at the end, a warning says so.
+    returns; their last entries are the result. They are not a number as long as the curve cannot be
+    fitted: in the first two epochs, and while it is constant or does not bend. If that holds at the
+    end, a warning says so.
 
     Every call of `fit` begins a new curve. Training that is resumed with `initial_epoch` goes on
     with it, if it is given the same callback.

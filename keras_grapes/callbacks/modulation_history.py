@@ -166,9 +166,8 @@ class ModulationHistory(keras.callbacks.Callback):
         if logs is not None:
             for name in self.latest:
                 for key in self.log:
-                    logs[observation.log_name("modulation", name, key)] = self._history[key][name][
-                        -1
-                    ]
+                    latest = self._history[key][name][-1]
+                    logs[observation.log_name("modulation", name, key)] = latest
 
     def on_train_end(self, logs=None):
         if self._records[-1] != self._count:
