@@ -1,5 +1,6 @@
 """The code of the documentation runs, page by page from the top, and its reference is complete."""
 
+import importlib.util
 import inspect
 import json
 import pathlib
@@ -16,6 +17,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
+SPEC = importlib.util.spec_from_file_location("write_outputs", ROOT / "tools" / "write_outputs.py")
+write_outputs = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(write_outputs)
+# They are to stay short, and show no outputs.
+WITHOUT_OUTPUTS = {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
 SLOW_NOTEBOOKS = {"feedback_alignment", "spiking_networks"}
 
 
@@ -24,16 +30,29 @@ def page_name(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_code_blocks_run(page, tmp_path, monkeypatch, two_devices):
+def test_code_blocks_run_and_give_the_outputs_of_the_page(page, tmp_path, monkeypatch, two_devices):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     # Two strategies in one process collide.
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_devices)
-    names = {"__name__": "__main__"}
     text = page.read_text(encoding="utf-8")
     if "from sklearn" in text:
         pytest.importorskip("sklearn")
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)
+    if "images/guides/" in text:
+        pytest.importorskip("matplotlib")
+    found = []
+    for block, (printed, figures) in zip(write_outputs.blocks(text), write_outputs.run(text, page)):
+        if page not in WITHOUT_OUTPUTS:
+            for problem in write_outputs.problems(block, printed, figures, page):
+                found.append(f"{block.code}{problem}")
+    remedy = f"python tools/write_outputs.py {page_name(page)}"
+    assert not found, "\n\n".join([*found, f"If that is right: {remedy}"])
+
+
+def test_every_picture_of_the_guides_is_shown():
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    unused = [path.name for path in write_outputs.PICTURES.glob("*") if path.name not in pages]
+    assert not unused
 
 
 @pytest.mark.parametrize(
