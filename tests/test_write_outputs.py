@@ -75,7 +75,7 @@ def test_what_agrees(old, new, agree):
 
 
 def test_a_tolerance_of_the_page_goes_before_the_default(page):
-    text = write(page, PAGE).replace("```output", "<!-- numbers within 3 -->\n```output")
+    text = write(page, PAGE).replace("```output", "<!-- numbers within 3 -->\n\n```output")
     assert write(page, text.replace("x = 2", "x = 4")) == text.replace("x = 2", "x = 4")
     assert "two 6" in write(page, text.replace("x = 2", "x = 6"))
 

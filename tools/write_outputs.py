@@ -7,7 +7,7 @@ Each page runs in a process of its own, its blocks in order, in an empty folder.
 goes into a block of `output` below it; a figure that it assigns to a name goes to
 `docs/images/guides/`, with a line that shows it. What agrees with the page within the tolerance
 stays as it is, and so does the text of an image line. `tests/test_docs.py` runs the same blocks and
-compares. Where numbers differ more between machines, a line above the output says by how much:
+compares. Where numbers differ more between machines, a line below the code says by how much:
 
     <!-- numbers within 2 -->
 """
@@ -33,7 +33,8 @@ ABSOLUTE, RELATIVE = 0.02, 0.05
 
 _BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n"
-    r"(?:\n(?:<!-- numbers within (?P<within>\S+) -->\n)?```output\n(?P<output>.*?)^```\n)?"
+    r"(?:\n<!-- numbers within (?P<within>\S+) -->\n)?"
+    r"(?:\n```output\n(?P<output>.*?)^```\n)?"
     r"(?P<images>(?:\n!\[[^\]]*\]\([^)\s]*images/guides/[^)\s]+\)\n)*)",
     re.DOTALL | re.MULTILINE,
 )
@@ -195,9 +196,10 @@ def written(page):
         else:
             output = block.output
         parts += [text[end : match.start()], f"```python\n{block.code}```\n"]
+        if match["within"]:
+            parts.append(f"\n<!-- numbers within {match['within']} -->\n")
         if output:
-            within = f"<!-- numbers within {match['within']} -->\n" if match["within"] else ""
-            parts.append(f"\n{within}```output\n{output}```\n")
+            parts.append(f"\n```output\n{output}```\n")
         for number, figure in enumerate(figures):
             count += 1
             picture = PICTURES / f"{page.stem}-{count}.png"
