@@ -1,7 +1,7 @@
 """Hook of the site: links names of the package to the reference, and the reference to the guides.
 
-In every page, each code span and each code block that names something public (`kg.SNU`, `Grapes(...)`)
-becomes a link to its entry. In the reference, each entry lists the pages that use the name.
+In every page, each public name in a code span or a block of code (`kg.SNU`, `Grapes(...)`) becomes
+a link to its entry. In the reference, each entry lists the pages that use its name.
 """
 
 import collections
@@ -15,8 +15,12 @@ _USE = re.compile(r"\bkg((?:\.[A-Za-z_]\w*)+)")
 _NAME = re.compile(r"(?:kg\.|keras_grapes\.)?([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?=$|\()")
 # Code spans, and the elements in which nothing is linked.
 _TOKEN = re.compile(r"<(/?)(a|pre|h[1-6]|autoref)\b[^>]*>|<code>([^<]+)</code>")
-_IN_CODE = re.compile(r'<span class="n">kg</span>((?:<span class="o">\.</span><span class="n">\w+</span>)+)')
-_HEADING = re.compile(r'(<h\d id="(keras_grapes[\w.]*)" class="doc doc-heading">.*?</h\d>)', re.DOTALL)
+_IN_CODE = re.compile(
+    r'<span class="n">kg</span>((?:<span class="o">\.</span><span class="n">\w+</span>)+)'
+)
+_HEADING = re.compile(
+    r'(<h\d id="(keras_grapes[\w.]*)" class="doc doc-heading">.*?</h\d>)', re.DOTALL
+)
 # The pages that an entry names at most, those with the most uses.
 MOST_PAGES = 6
 
@@ -36,7 +40,7 @@ class Names:
         self._by_end = {end: names.pop() for end, names in by_end.items() if len(names) == 1}
 
     def find(self, name):
-        """The entry of a dotted name behind `kg.`, or `None`; of an attribute, that of its owner."""
+        """The entry of a dotted name after `kg.`, or `None`; of an attribute, that of its owner."""
         parts = name.split(".")
         for end in range(len(parts), 0, -1):
             whole = ".".join(["keras_grapes", *parts[:end]])
@@ -45,7 +49,9 @@ class Names:
             # `kg.analysis.continual.forgetting` is at `keras_grapes.analysis.forgetting`, and
             # `kg.summary` at `keras_grapes.models.summary.summary`.
             known = self._by_end.get(parts[end - 1])
-            if known and (known.count(".") == 1 or parts[0] in (parts[end - 1], known.split(".")[1])):
+            if known and (
+                known.count(".") == 1 or parts[0] in (parts[end - 1], known.split(".")[1])
+            ):
                 return known
         return None
 
@@ -113,7 +119,8 @@ def on_nav(nav, config, files, **kwargs):
     pages = {
         page.file.src_uri: texts[page.file.src_uri]
         for page in nav.pages
-        if page.file.src_uri.startswith(("guides/", "tutorials/")) or page.file.src_uri == "serving.md"
+        if page.file.src_uri.startswith(("guides/", "tutorials/"))
+        or page.file.src_uri == "serving.md"
     }
     _site.update(names=names, uses=uses(pages, names), pages={p.file.src_uri: p for p in nav.pages})
     return nav
@@ -133,6 +140,8 @@ def _backlinks(entry, page):
     here = posixpath.dirname(page.file.dest_uri)
     links = [
         f'<a href="{posixpath.relpath(p.file.dest_uri, here)}">{html.escape(p.title)}</a>'
+        # Some tutorials have the title of a guide.
+        + " (tutorial)" * p.file.src_uri.startswith("tutorials/")
         for p in pages
     ]
     return f'<p class="used-in">Used in: {", ".join(links)}</p>'
