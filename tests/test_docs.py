@@ -160,7 +160,7 @@ def test_every_name_of_a_page_is_public_and_has_an_entry_to_link(page, names):
         ("AlignmentAngle", "keras_grapes.callbacks.AlignmentAngle"),
         ("kg.analysis.continual.forgetting", "keras_grapes.analysis.forgetting"),
         ("keras_grapes.Modulation", "keras_grapes.Modulation"),
-        ("kg.summary", "keras_grapes.models.summary.summary"),
+        ("kg.summary", "keras_grapes.summary"),
         ("kg.layers.SNU", "keras_grapes.SNU"),
         ("plot", None),
         ("model.summary", None),
