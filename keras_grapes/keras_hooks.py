@@ -1,7 +1,8 @@
 """The places where the package relies on what Keras does, but does not document.
 
-Each is a function with a name for what it is for, and `tests/test_keras_hooks.py` pins what Keras
-must do for it. A new version of Keras that breaks one of them breaks that test first.
+Each has a name for what it is for, and `tests/test_keras_hooks.py` pins what Keras must do for it,
+also for the methods of Keras that classes of this package override, such as `RNN.inner_loop`. A new
+version of Keras that breaks one of them breaks that test first.
 """
 
 import contextlib
@@ -24,14 +25,10 @@ def all_sublayers(layer):
     return layer._flatten_layers(include_self=False, recursive=True)
 
 
-def is_recorded(tensor):
-    """Whether a tensor is a symbolic one that a recorded call made."""
-    return getattr(tensor, "_keras_history", None) is not None
-
-
 def maker(tensor):
-    """The layer or operation that made a symbolic tensor."""
-    return tensor._keras_history[0]
+    """The layer or operation that made a symbolic tensor, `None` where none is recorded."""
+    history = getattr(tensor, "_keras_history", None)
+    return None if history is None else history[0]
 
 
 def node_of(tensor):
@@ -53,14 +50,16 @@ GRAPH_ATTRIBUTES = ("_inbound_nodes", "_outbound_nodes", "_tracker")
 
 
 def replace(owner, **attributes):
-    """Sets attributes of an instance in place of its class's, unseen by Keras's tracking."""
-    for name, value in attributes.items():
-        object.__setattr__(owner, name, value)
+    """Sets attributes of an instance in place of its class's, unseen by Keras's tracking.
+
+    Keras looks up `call` and the like on the instance, and reads the signature of `call` there.
+    """
+    vars(owner).update(attributes)
 
 
 @contextlib.contextmanager
 def replaced(owner, **attributes):
-    """Gives an instance other attributes for a while: Keras looks `call` and the like up there."""
+    """As `replace`, for a while."""
     absent = object()
     before = {name: vars(owner).get(name, absent) for name in attributes}
     replace(owner, **attributes)
@@ -69,9 +68,9 @@ def replaced(owner, **attributes):
     finally:
         for name, value in before.items():
             if value is absent:
-                object.__delattr__(owner, name)
+                del vars(owner)[name]
             else:
-                object.__setattr__(owner, name, value)
+                vars(owner)[name] = value
 
 
 def spec_by_call(layer, *args, **kwargs):
@@ -102,13 +101,30 @@ def variable_index(optimizer, variable):
     return optimizer._get_variable_index(variable)
 
 
-# What Keras's callbacks and wrappers read and write of an optimizer.
-OPTIMIZER_STATE = (
-    "_iterations",
-    "_learning_rate",
-    "_trainable_variables",
-    "_trainable_variables_indices",
-)
+def of_inner(name):
+    """A property that reads and writes the inner optimizer's attribute of that name."""
+
+    def read(self):
+        return getattr(self.inner_optimizer, name)
+
+    def write(self, value):
+        # Keras's own `__init__` sets its defaults before there is an inner optimizer.
+        if hasattr(self, "inner_optimizer"):
+            setattr(self.inner_optimizer, name, value)
+
+    return property(read, write)
+
+
+class StateOfInner:
+    """What Keras's callbacks and wrappers read of an optimizer, from its `inner_optimizer`."""
+
+    _iterations = of_inner("_iterations")
+    _learning_rate = of_inner("_learning_rate")
+    _trainable_variables = of_inner("_trainable_variables")
+    _trainable_variables_indices = of_inner("_trainable_variables_indices")
+    _model_variables_moving_average = property(
+        lambda self: self.inner_optimizer._model_variables_moving_average
+    )
 
 
 def replace_update_step(optimizer, update_step):
@@ -124,7 +140,7 @@ def replace_update_step(optimizer, update_step):
 
 
 def attributes_to_save(names, hidden):
-    """What `dir` lists of an object whose attribute `hidden` Keras is not to save."""
+    """What `dir` is to list of an object: Keras saves what it finds by `dir`, all but `hidden`."""
     return [name for name in names if name != hidden]
 
 

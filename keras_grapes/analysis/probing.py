@@ -7,6 +7,7 @@ import inspect
 import keras
 from keras import ops
 
+from keras_grapes import keras_hooks
 from keras_grapes.layers.snu import SNUCell
 
 
@@ -64,12 +65,8 @@ def _ahead_of(layer, measure, results):
         results.append(measure(signature.bind(*args, **kwargs).arguments))
         return call(*args, **kwargs)
 
-    # Not as an attribute of the layer that Keras keeps track of.
-    object.__setattr__(layer, "call", watched)
-    try:
+    with keras_hooks.replaced(layer, call=watched):
         yield
-    finally:
-        object.__delattr__(layer, "call")
 
 
 def _graph(tensors):
@@ -132,7 +129,7 @@ def spiking_layers(model):
     """Dict of the layers of spiking neural units at every depth, by name."""
     layers = [
         layer
-        for layer in model._flatten_layers(include_self=True, recursive=True)
+        for layer in [model, *keras_hooks.all_sublayers(model)]
         if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, SNUCell)
     ]
     return by_name(layers)

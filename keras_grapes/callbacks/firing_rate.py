@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.analysis.probing import by_name
 from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
@@ -208,12 +208,8 @@ def _watch(layer, seen):
         seen.append(_Call(outputs, mask))
         return last, outputs, states
 
-    # Not as an attribute of the layer that Keras keeps track of.
-    object.__setattr__(layer, "inner_loop", inner_loop)
-    try:
+    with keras_hooks.replaced(layer, inner_loop=inner_loop):
         yield
-    finally:
-        object.__delattr__(layer, "inner_loop")
 
 
 def _graph(tensor):

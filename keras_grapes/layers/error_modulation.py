@@ -8,7 +8,7 @@ import inspect
 import keras
 from keras import layers, ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.groups import (
     error_modulated,
     is_registered,
@@ -167,7 +167,7 @@ class ErrorModulation(keras.layers.Wrapper):
                 f"layer={layer!r} of type {type(layer).__name__}{graph.keras_2_hint(layer)}"
             )
         if type(self).call is ErrorModulation.call:
-            object.__setattr__(self, "call", _as_call_of(layer, self.call))
+            keras_hooks.replace(self, call=_as_call_of(layer, self.call))
         kwargs.setdefault("name", layer.name)
         kwargs.setdefault("trainable", layer.trainable)
         # No autocast: in mixed precision the wrapped layer casts its own weights, and the factor
@@ -245,7 +245,7 @@ class ErrorModulation(keras.layers.Wrapper):
 
     def compute_output_spec(self, *args, **kwargs):
         # Traces `call`, so that the dtype is the wrapped layer's and the axes are checked.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+        return keras_hooks.spec_by_call(self, *args, **kwargs)
 
     def compute_output_shape(self, *args, **kwargs):
         return self.layer.compute_output_shape(*args, **kwargs)

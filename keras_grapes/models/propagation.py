@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.groups import (
     error_modulated,
     has_unknown_weights,
@@ -176,8 +176,8 @@ def _choose(model, select, output_layers):
             continue
         try:
             check_wrappable(layer)
-            if layer._inbound_nodes:
-                check_output(layer, layer._inbound_nodes[0].outputs)
+            for call in keras_hooks.recorded_calls(layer)[:1]:
+                check_output(layer, call.outputs)
             chosen.add(id(layer))
         except ValueError as error:
             refused.append(f"- {error}")

@@ -282,7 +282,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def _input_names(self):
         if isinstance(self._structures[0], dict):
             return sorted(self._structures[0])
-        return [tensor._keras_history[0].name for tensor in self.model.inputs]
+        return [graph.tensor_name(tensor) for tensor in self.model.inputs]
 
     def _flat_inputs(self, inputs):
         if isinstance(inputs, dict):
