@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = ["Modulation", "modulation_factor", "node_importance"]
+
 GRANULARITIES = ("node", "layer")
 
 # Weights that a processor's cache holds, so that their order in memory does not matter.

@@ -73,6 +73,18 @@ def test_imports(path):
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_of_it_is_public(module):
+    if module.startswith("keras_grapes.backend."):
+        return  # What these must have, `keras_grapes.backend` says.
+    module = importlib.import_module(module)
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert not name.startswith("_") or name == "__version__"
+        # A module and a name of it would hide each other.
+        assert inspect.ismodule(value) or f"{module.__name__}.{name}" not in MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings(module):
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     result = doctest.testmod(importlib.import_module(module), optionflags=flags)

@@ -14,6 +14,8 @@ from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
 from keras_grapes.layers.snu import SNUCell
 
+__all__ = ["LayerOperations", "SynapticOperations", "synaptic_operations"]
+
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 

@@ -10,6 +10,8 @@ from keras import ops
 from keras_grapes import keras_hooks
 from keras_grapes.layers.snu import SNUCell
 
+__all__ = []
+
 
 class Probe(keras.Model):
     """Maps the inputs of a model to what is measured at each call of some of its layers.

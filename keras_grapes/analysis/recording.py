@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_grapes.analysis import probing
 
+__all__ = ["Recording", "record"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Recording:

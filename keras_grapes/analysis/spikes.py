@@ -7,6 +7,8 @@ import numpy as np
 from keras_grapes.analysis import figures
 from keras_grapes.analysis.recording import Recording
 
+__all__ = ["layer_rates", "membrane_traces", "raster"]
+
 
 def raster(spikes, sample=0, dt=None, axes=None):
     """Draws the spikes of units over time, a row for each unit.

@@ -8,6 +8,8 @@ from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
 
+__all__ = ["AlignmentAngle"]
+
 
 class AlignmentAngle(keras.callbacks.Callback):
     """Measures the angle between the update of a feedback rule and that of back-propagation.

@@ -13,6 +13,8 @@ from keras_grapes.analysis.probing import by_name
 from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
 
+__all__ = ["FiringRate"]
+
 
 class FiringRate(keras.callbacks.Callback):
     """Records the firing rate of every spiking layer, and warns of silent and saturated layers.

@@ -7,6 +7,8 @@ import keras
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name
 
+__all__ = ["LearningCurve"]
+
 
 class LearningCurve(keras.callbacks.Callback):
     """Fits the plateau equation to the accuracy after every epoch.

@@ -13,6 +13,8 @@ from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 
+__all__ = ["ModulationHistory"]
+
 STATISTICS = ("mean", "std", "min", "max", "at_floor")
 UNITS = ("epoch", "batch")
 

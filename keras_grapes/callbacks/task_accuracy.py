@@ -8,6 +8,8 @@ import numpy as np
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name, unchanged
 
+__all__ = ["TaskAccuracy"]
+
 
 class TaskAccuracy(keras.callbacks.Callback):
     """Measures the accuracy on a sequence of tasks while a model is trained on one after another.

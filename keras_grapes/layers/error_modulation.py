@@ -18,6 +18,8 @@ from keras_grapes.groups import (
 )
 from keras_grapes.modulation import Modulation
 
+__all__ = ["ErrorModulation", "plain_gradients"]
+
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, layers.StackedRNNCells)
 _GATED = (
     layers.LSTMCell,

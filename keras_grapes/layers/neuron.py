@@ -15,6 +15,8 @@ from keras import ops
 from keras_grapes import backend
 from keras_grapes.layers.surrogate import values_alone
 
+__all__ = ["Neuron"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Moment:

@@ -7,6 +7,8 @@ from keras_grapes import keras_hooks
 from keras_grapes.layers.trajectory import integrate
 from keras_grapes.linear import recurrent_map, register_linear_map
 
+__all__ = []
+
 
 class NeuronCell:
     """What the cells of all neurons share; mixed into a cell of Keras.

@@ -9,6 +9,8 @@ from keras import ops
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
+__all__ = ["ALIF", "LIF", "LeakyIntegrator", "Synaptic"]
+
 _RESETS = ("subtract", "zero", "none")
 
 

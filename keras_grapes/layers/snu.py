@@ -13,6 +13,8 @@ from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
+__all__ = ["SNU", "SNUCell", "SSNU", "SSNUCell"]
+
 _TRAINABLE_DECAYS = (None, "scalar", "unit")
 
 

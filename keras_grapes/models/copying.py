@@ -10,6 +10,8 @@ import keras
 from keras_grapes import graph, keras_hooks
 from keras_grapes.layers.error_modulation import ErrorModulation
 
+__all__ = []
+
 
 def copy_model(model, replace=None, strip=False):
     """Returns a copy of a model, compiled if the model is.

@@ -14,6 +14,8 @@ from keras_grapes.models import propagation
 from keras_grapes.models.gain_bound import readable
 from keras_grapes.training.feedback import FeedbackModel
 
+__all__ = ["ErrorGain", "error_gain"]
+
 
 class ErrorGain(collections.abc.Mapping):
     """The measured error gain of each matrix of weights: a mapping from names, and a table.

@@ -16,6 +16,8 @@ from keras_grapes.layers.error_modulation import ErrorModulation, check_output, 
 from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
 
+__all__ = ["propagate", "strip"]
+
 
 def propagate(model, modulation=None, select=None, *, output_layers=None):
     """Returns a copy of a model that modulates the error of every hidden layer.

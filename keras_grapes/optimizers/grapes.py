@@ -19,6 +19,8 @@ from keras_grapes.optimizers.inner_optimizer import (
 )
 from keras_grapes.optimizers.variable_grouping import ModelGrouping, NameGrouping, StoredGrouping
 
+__all__ = ["Grapes"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class Grapes(StateOfInner, keras.optimizers.Optimizer):

@@ -12,6 +12,8 @@ from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
 from keras_grapes.wiring import Wiring
 
+__all__ = ["FeedbackModel"]
+
 
 class FeedbackModel(keras.Model, abc.ABC):
     """Base class of the models that train by another transport of errors than back-propagation.

@@ -6,6 +6,8 @@ from keras import ops
 from keras_grapes import backend
 from keras_grapes.training.feedback import FeedbackModel, send_error
 
+__all__ = ["FeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class FeedbackAlignment(FeedbackModel):
