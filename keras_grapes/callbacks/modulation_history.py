@@ -139,7 +139,7 @@ class ModulationHistory(keras.callbacks.Callback):
             raise ValueError(
                 f"`ModulationHistory` found nothing that is modulated in model '{self.model.name}'"
                 ": compile it with `keras_grapes.Grapes(optimizer, model=model)`, train "
-                "`keras_grapes.propagate(model)`, or a feedback model with modulation=True. "
+                "`keras_grapes.propagate(model)`, or a feedback model with a modulation. "
                 "`print(keras_grapes.summary(model))` tells what is modulated, or why not."
             )
         self._groups = dict(zip(factors.names(modulated), modulated))

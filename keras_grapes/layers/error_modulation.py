@@ -135,7 +135,7 @@ class ErrorModulation(keras.layers.Wrapper):
         layer: A `keras.layers.Layer` with a kernel whose nodes are the channels of the layer's
             output, or a `keras.Sequential` that holds exactly one such layer. A layer of several
             kernels, such as `MultiHeadAttention`, is modulated at the nodes of its output.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         **kwargs: `name` and `trainable` of the wrapper, by default those of `layer`.
 
     Raises:
@@ -162,7 +162,7 @@ class ErrorModulation(keras.layers.Wrapper):
     # One of the wrapper, whatever attributes the wrapped layer has.
     modulation = None
 
-    def __init__(self, layer, modulation=None, **kwargs):
+    def __init__(self, layer, modulation=Modulation(), **kwargs):
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
                 "`layer` must be a `keras.layers.Layer`. Received: "

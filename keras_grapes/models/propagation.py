@@ -19,7 +19,7 @@ from keras_grapes.modulation import Modulation
 __all__ = ["propagate", "strip"]
 
 
-def propagate(model, modulation=None, select=None, *, output_layers=None):
+def propagate(model, modulation=Modulation(), select=None, *, output_layers=None):
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
@@ -41,7 +41,7 @@ def propagate(model, modulation=None, select=None, *, output_layers=None):
 
     Args:
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         select: Callable that takes a hidden layer of `model` and returns whether to wrap it.
             Defaults to `None`, all of them.
         output_layers: List of layers of `model`, or of their names or paths, that compute its

@@ -55,7 +55,7 @@ class Grapes(StateOfInner, keras.optimizers.Optimizer):
     Args:
         inner_optimizer: A `keras.optimizers.Optimizer`, its name such as `"adam"`, or its config.
         model: A built `keras.Model`, the one that is trained. Defaults to `None`.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         name: String. Defaults to `None`, an automatic name such as `"grapes"`.
         output_layers: List of layers of `model`, or of their names or paths, that compute its
             outputs and are not modulated; an empty one modulates all. Needed where they cannot be
@@ -91,7 +91,7 @@ class Grapes(StateOfInner, keras.optimizers.Optimizer):
         self,
         inner_optimizer,
         model=None,
-        modulation=None,
+        modulation=Modulation(),
         name=None,
         *,
         output_layers=None,

@@ -31,7 +31,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
             this model trains `model`.
-        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults. Defaults to
+        modulation: A `keras_grapes.Modulation`, or `True` for `Modulation()`, GRAPES. Defaults to
             `None`, no modulation.
         feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
             or a function of a shape. Defaults to `"he_uniform"`.
@@ -65,8 +65,8 @@ class FeedbackModel(keras.Model, abc.ABC):
         self, model, modulation=None, feedback_initializer="he_uniform", seed=None, **kwargs
     ):
         wiring = Wiring(model, type(self).__name__)
-        if modulation is False:
-            modulation = None
+        if modulation is True:
+            modulation = Modulation()
         if modulation is not None:
             modulation = Modulation.get(modulation)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
