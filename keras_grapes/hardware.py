@@ -6,14 +6,12 @@ and so go with `keras_grapes.Grapes`, propagated models and the feedback models 
 loss scale skips leaves the weights as they are.
 """
 
-import math
-import numbers
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_grapes import graph, random
+from keras_grapes.checks import check_model, check_number, is_int, is_number
 from keras_grapes.groups import weight_layers
 
 __all__ = ["Chain", "FixedPoint", "UpdateNoise", "constrain"]
@@ -57,7 +55,7 @@ class FixedPoint(keras.constraints.Constraint):
     """
 
     def __init__(self, bits, range=1.0, rounding="nearest", seed=None):
-        if isinstance(bits, bool) or not isinstance(bits, numbers.Integral) or not 2 <= bits <= 16:
+        if not is_int(bits) or not 2 <= bits <= 16:
             raise ValueError(f"`bits` must be an int from 2 to 16. Received: bits={bits!r}")
         if rounding not in ROUNDINGS:
             raise ValueError(
@@ -65,7 +63,7 @@ class FixedPoint(keras.constraints.Constraint):
             )
         self.bits = int(bits)
         self._codes = 2 ** (self.bits - 1)
-        self.range = _positive(range, "range")
+        self.range = check_number("range", range, above=0)
         self.rounding = rounding
         self.seed = seed
         self._seeds = _seed_generator(seed) if rounding == "stochastic" else None
@@ -124,8 +122,8 @@ class UpdateNoise(keras.constraints.Constraint):
     """
 
     def __init__(self, stddev, range=1.0, seed=None):
-        self.stddev = 0.0 if _is_zero(stddev) else _positive(stddev, "stddev")
-        self.range = _positive(range, "range")
+        self.stddev = 0.0 if _is_zero(stddev) else check_number("stddev", stddev, above=0)
+        self.range = check_number("range", range, above=0)
         self.seed = seed
         self._seeds = _seed_generator(seed)
 
@@ -218,11 +216,7 @@ def constrain(model, constraint):
     >>> noisy = [kg.hardware.UpdateNoise(0.01), kg.hardware.FixedPoint(bits=6)]
     >>> model = kg.hardware.constrain(kg.propagate(model), noisy)
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: model={model!r} of type "
-            f"{type(model).__name__}"
-        )
+    check_model("model", model)
     if isinstance(constraint, (list, tuple)):
         constraint = Chain(constraint)
     elif constraint is not None:
@@ -275,19 +269,10 @@ def _get_constraint(constraint):
 
 
 def _seed_generator(seed):
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0
-    ):
+    if seed is not None and not (is_int(seed) and seed >= 0):
         raise ValueError(f"`seed` must be a non-negative int or None. Received: seed={seed!r}")
     return keras.random.SeedGenerator(None if seed is None else int(seed))
 
 
 def _is_zero(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
-
-
-def _positive(value, name):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}")
-    return float(value)
+    return is_number(value) and value == 0

@@ -5,11 +5,10 @@ They take the outputs of all time steps, `(batch, time, units)`, one unit a clas
 outputs is honoured: steps that it leaves out do not count.
 """
 
-import math
-import numbers
-
 import keras
 from keras import ops
+
+from keras_grapes.checks import check_number
 
 __all__ = [
     "FirstSpikeCrossentropy",
@@ -159,7 +158,7 @@ class SpikeCountCrossentropy(_SpikeLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         return _crossentropy(targets, self.scale * ops.sum(mask * outputs, axis=1))
@@ -204,7 +203,7 @@ class SpikeRateCrossentropy(_SpikeLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         steps = _crossentropy(targets[:, None] * ops.ones_like(outputs), self.scale * outputs)
@@ -253,8 +252,8 @@ class SpikeRateMeanSquaredError(_SpikeLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.correct_rate = _number("correct_rate", correct_rate)
-        self.incorrect_rate = _number("incorrect_rate", incorrect_rate)
+        self.correct_rate = check_number("correct_rate", correct_rate)
+        self.incorrect_rate = check_number("incorrect_rate", incorrect_rate)
 
     def _for_samples(self, targets, outputs, mask):
         wanted = _between(targets, self.correct_rate, self.incorrect_rate)
@@ -301,7 +300,7 @@ class FirstSpikeCrossentropy(_SpikeLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         return _crossentropy(targets, -self.scale * first_spike_time(outputs, mask))
@@ -457,8 +456,8 @@ class MembraneMeanSquaredError(_SpikeLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.correct = _number("correct", correct)
-        self.incorrect = _number("incorrect", incorrect)
+        self.correct = check_number("correct", correct)
+        self.incorrect = check_number("incorrect", incorrect)
 
     def _for_samples(self, targets, outputs, mask):
         wanted = _between(targets, self.correct, self.incorrect)[:, None]
@@ -477,21 +476,8 @@ def _mean_over_time(x, mask):
     return ops.sum(mask * x, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
 
 
-def _number(name, value):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value)):
-        raise ValueError(f"`{name}` must be a finite number. Received: {name}={value!r}")
-    return float(value)
-
-
-def _positive(name, value):
-    if _number(name, value) <= 0:
-        raise ValueError(f"`{name}` must be above 0. Received: {name}={value!r}")
-    return float(value)
-
-
 def _share(name, value):
-    if not 0 <= _number(name, value) <= 1:
+    if not 0 <= check_number(name, value) <= 1:
         raise ValueError(
             f"`{name}` must be from 0, the first step, to 1. Received: {name}={value!r}"
         )

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_grapes.checks import is_number
+
 __all__ = ["Modulation", "modulation_factor", "node_importance"]
 
 GRANULARITIES = ("node", "layer")
@@ -273,7 +275,7 @@ def _check_bounds(bounds):
     problem = None
     try:
         low, high = bounds
-        numeric = all(isinstance(b, numbers.Real) and not isinstance(b, bool) for b in (low, high))
+        numeric = all(map(is_number, (low, high)))
         if not (numeric and math.isfinite(low) and math.isfinite(high)):
             problem = "`bounds` must be two finite numbers (low, high)"
         elif low < 0 or low > high or high == 0:

@@ -1,11 +1,11 @@
 """Regularizers of how much spiking units fire."""
 
 import functools
-import math
-import numbers
 
 import keras
 from keras import ops
+
+from keras_grapes.checks import check_number
 
 __all__ = ["FiringRateRegularizer"]
 
@@ -57,11 +57,7 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
 
     def __init__(self, low, high, l1=0.0, l2=0.01):
         for name, value in (("low", low), ("high", high), ("l1", l1), ("l2", l2)):
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not (is_number and math.isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"`{name}` must be a finite number of at least 0. Received: {name}={value!r}"
-                )
+            check_number(name, value, at_least=0)
         if not low <= high <= 1:
             raise ValueError(
                 "`low` and `high` must fulfil 0 <= low <= high <= 1. Received: "

@@ -1,11 +1,11 @@
 """The plateau equation: how high and how fast a network learns."""
 
-import numbers
 import typing
 
 import numpy as np
 
 from keras_grapes.analysis import figures
+from keras_grapes.checks import check_positive_int, check_share
 
 __all__ = ["PlateauFit", "fit_plateau", "plateau", "plot_learning_curves"]
 
@@ -133,14 +133,10 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
         raise ValueError(
             f"`max_accuracy` must be one of {MAX_ACCURACY}. Received: max_accuracy={max_accuracy!r}"
         )
-    if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 1:
-        raise ValueError(f"`epochs` must be a positive int. Received: epochs={epochs!r}")
+    check_positive_int("epochs", epochs)
     curve = _check_curve(accuracy)
     if chance is not None:
-        if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
-            raise ValueError(
-                f"`chance` must be a number between 0 and 1. Received: chance={chance!r}"
-            )
+        check_share("chance", chance)
         curve = np.concatenate([[chance], curve])
     first = 1 if chance is None else 0
     curve = curve[:epochs]

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import math
-import numbers
 import os
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
+from keras_grapes.checks import check_positive_int
 from keras_grapes.models import factors
 
 __all__ = ["ModulationHistory"]
@@ -83,8 +83,6 @@ class ModulationHistory(keras.callbacks.Callback):
 
     def __init__(self, every=1, unit="epoch", histogram=None, log=STATISTICS):
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1:
-            raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
         log = (log,) if isinstance(log, str) else log
@@ -99,7 +97,7 @@ class ModulationHistory(keras.callbacks.Callback):
                 "`histogram` writes for TensorBoard, which is not installed. Run: pip install "
                 "tensorboard"
             )
-        self.every = int(every)
+        self.every = check_positive_int("every", every)
         self.unit = unit
         self.histogram = None if histogram is None else os.fspath(histogram)
         self.log = tuple(log)

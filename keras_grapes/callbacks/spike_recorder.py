@@ -1,11 +1,10 @@
 """Callback that records spikes and potentials of spiking layers while a model is trained."""
 
-import numbers
-
 import keras
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.checks import check_positive_int
 
 __all__ = ["SpikeRecorder"]
 
@@ -51,11 +50,9 @@ class SpikeRecorder(keras.callbacks.Callback):
 
     def __init__(self, x, layers=None, every=1, batch_size=None):
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1:
-            raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         self.x = x
         self.layers = layers
-        self.every = int(every)
+        self.every = check_positive_int("every", every)
         self.batch_size = batch_size
         self._observed = None
         self._begin()

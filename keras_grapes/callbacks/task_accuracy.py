@@ -1,12 +1,11 @@
 """Callback that measures the accuracy on every task of a sequence."""
 
-import numbers
-
 import keras
 import numpy as np
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name, unchanged
+from keras_grapes.checks import check_positive_int, is_int
 
 __all__ = ["TaskAccuracy"]
 
@@ -70,10 +69,7 @@ class TaskAccuracy(keras.callbacks.Callback):
 
     def __init__(self, tasks, every=None, metric="accuracy", batch_size=None):
         super().__init__()
-        if every is not None and (
-            isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1
-        ):
-            raise ValueError(f"`every` must be a positive int or None. Received: every={every!r}")
+        every = check_positive_int("every", every, or_none=True)
         if not isinstance(tasks, dict):
             if not isinstance(tasks, (list, tuple)):
                 raise TypeError(
@@ -141,8 +137,7 @@ class TaskAccuracy(keras.callbacks.Callback):
     def _place(self, task):
         if task in self._keys:
             return self._keys.index(task)
-        is_number = isinstance(task, numbers.Integral) and not isinstance(task, bool)
-        if not (is_number and 0 <= task < len(self.names)):
+        if not (is_int(task) and 0 <= task < len(self.names)):
             raise ValueError(
                 f"`task` must be one of {self.names}, or a number from 0 to "
                 f"{len(self.names) - 1}. Received: task={task!r}"

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from keras_grapes.checks import check_share
+
 __all__ = ["Difference", "paired_difference"]
 
 VERDICTS = ("holds", "does not hold", "not decided")
@@ -75,10 +77,7 @@ def paired_difference(first, second, confidence=0.95):
     >>> print(kg.comparison.paired_difference([97.5, 97.9, 97.6], [97.1, 97.4, 97.3]))
     +0.40 [+0.15, +0.65] (3)
     """
-    if isinstance(confidence, bool) or not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must be between 0 and 1. Received: confidence={confidence!r}"
-        )
+    check_share("confidence", confidence, ends=False)
     values = []
     for name, given in (("first", first), ("second", second)):
         try:

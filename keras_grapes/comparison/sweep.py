@@ -9,6 +9,7 @@ import os
 import keras
 import numpy as np
 
+from keras_grapes.checks import check_positive_int, is_int
 from keras_grapes.comparison import arms as arms_
 from keras_grapes.comparison.data import Split
 from keras_grapes.comparison.journal import Journal
@@ -129,8 +130,8 @@ def compare(
     arms = arms_.named(arms)
     arms_.check_method(method)
     seeds = _seeds(seeds)
-    epochs = _positive_int("epochs", epochs)
-    batch_size = _positive_int("batch_size", batch_size)
+    epochs = check_positive_int("epochs", epochs)
+    batch_size = check_positive_int("batch_size", batch_size)
     make_callbacks = _callbacks(callbacks)
     metric = Metric(metric, mode)
     split = Split(x, y, validation_split, test_split, test_data)
@@ -274,8 +275,8 @@ class _Progress:
 
 
 def _seeds(seeds):
-    if isinstance(seeds, numbers.Integral) and not isinstance(seeds, bool):
-        seeds = range(_positive_int("seeds", seeds))
+    if is_int(seeds):
+        seeds = range(check_positive_int("seeds", seeds))
     try:
         found = [int(seed) for seed in seeds]
         valid = (
@@ -306,12 +307,6 @@ def _rates(rates):
             f"Received: learning_rates={rates!r}"
         )
     return found
-
-
-def _positive_int(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
-    return int(value)
 
 
 def _callbacks(callbacks):

@@ -2,9 +2,8 @@
 
 import math
 
-import keras
-
 from keras_grapes import backend, graph
+from keras_grapes.checks import check_model
 from keras_grapes.groups import (
     Group,
     group_by_name,
@@ -47,11 +46,7 @@ class ModelGrouping:
     """
 
     def __init__(self, model, output_layers=None):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                "`model` must be a `keras.Model`. Received: "
-                f"model={model!r} of type {type(model).__name__}"
-            )
+        check_model("model", model)
         if not model.weights:
             raise ValueError(
                 f"`model` must be built, so that its layers have weights. Received: model "

@@ -2,12 +2,12 @@
 
 import abc
 import functools
-import numbers
 
 import keras
 from keras import ops
 
 from keras_grapes import backend, graph
+from keras_grapes.checks import check_seed
 from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
 from keras_grapes.wiring import Wiring
@@ -69,8 +69,7 @@ class FeedbackModel(keras.Model, abc.ABC):
             modulation = Modulation()
         if modulation is not None:
             modulation = Modulation.get(modulation)
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
-            raise TypeError(f"`seed` must be an int or None. Received: seed={seed!r}")
+        seed = check_seed("seed", seed, error=TypeError)
         initializer = initialization.get_initializer(feedback_initializer)
 
         # No autocast: the wrapped layers cast, each by its own policy.
@@ -79,7 +78,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         self.wiring = wiring
         self.modulation = modulation
         self.feedback_initializer = initializer
-        self.seed = None if seed is None else int(seed)
+        self.seed = seed
         if modulation is not None:
             self._check_nodes()
         self.check()
