@@ -6,6 +6,8 @@ and so go with `keras_grapes.Grapes`, propagated models and the feedback models 
 loss scale skips leaves the weights as they are.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -13,6 +15,7 @@ from keras import ops
 from keras_grapes import graph, random
 from keras_grapes.checks import check_model, check_number, is_int, is_number
 from keras_grapes.groups import weight_layers
+from keras_grapes.types import Tensor
 
 __all__ = ["Chain", "FixedPoint", "UpdateNoise", "constrain"]
 
@@ -54,7 +57,9 @@ class FixedPoint(keras.constraints.Constraint):
     array([ 0.  ,  0.25, -0.5 , -1.  ,  0.75], dtype=float32)
     """
 
-    def __init__(self, bits, range=1.0, rounding="nearest", seed=None):
+    def __init__(
+        self, bits: int, range: float = 1.0, rounding: str = "nearest", seed: int | None = None
+    ) -> None:
         if not is_int(bits) or not 2 <= bits <= 16:
             raise ValueError(f"`bits` must be an int from 2 to 16. Received: bits={bits!r}")
         if rounding not in ROUNDINGS:
@@ -68,7 +73,7 @@ class FixedPoint(keras.constraints.Constraint):
         self.seed = seed
         self._seeds = _seed_generator(seed) if rounding == "stochastic" else None
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         weight = ops.convert_to_tensor(weight)
         code = ops.cast(weight, "float32") * (self._codes / self.range)
         rounded = self._decode(ops.round(code), weight.dtype)
@@ -84,7 +89,7 @@ class FixedPoint(keras.constraints.Constraint):
         code = ops.clip(code, -self._codes, self._codes - 1)
         return ops.cast(code * (self.range / self._codes), dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "bits": self.bits,
             "range": self.range,
@@ -121,19 +126,19 @@ class UpdateNoise(keras.constraints.Constraint):
     TensorShape([2])
     """
 
-    def __init__(self, stddev, range=1.0, seed=None):
+    def __init__(self, stddev: float, range: float = 1.0, seed: int | None = None) -> None:
         self.stddev = 0.0 if _is_zero(stddev) else check_number("stddev", stddev, above=0)
         self.range = check_number("range", range, above=0)
         self.seed = seed
         self._seeds = _seed_generator(seed)
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         weight = ops.convert_to_tensor(weight)
         stddev = self.stddev * self.range
         noise = random.normal(ops.shape(weight), stddev, self._seeds, changing=weight)
         return ops.cast(ops.cast(weight, "float32") + noise, weight.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"stddev": self.stddev, "range": self.range, "seed": self.seed}
 
 
@@ -158,7 +163,7 @@ class Chain(keras.constraints.Constraint):
     array([0.25, 0.75], dtype=float32)
     """
 
-    def __init__(self, constraints):
+    def __init__(self, constraints: Sequence[keras.constraints.Constraint]) -> None:
         if not isinstance(constraints, (list, tuple)) or not constraints:
             raise TypeError(
                 "`constraints` must be a list of `keras.constraints.Constraint`s. Received: "
@@ -166,12 +171,12 @@ class Chain(keras.constraints.Constraint):
             )
         self.constraints = [_get_constraint(constraint) for constraint in constraints]
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         for constraint in self.constraints:
             weight = constraint(weight)
         return weight
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "constraints": [
                 keras.saving.serialize_keras_object(constraint) for constraint in self.constraints
@@ -183,7 +188,10 @@ class Chain(keras.constraints.Constraint):
         return cls(keras.saving.deserialize_keras_object(config["constraints"]))
 
 
-def constrain(model, constraint):
+def constrain(
+    model: keras.Model,
+    constraint: keras.constraints.Constraint | Sequence[keras.constraints.Constraint] | None,
+) -> keras.Model:
     """Puts a constraint on the kernels of all layers of a model, hidden and output.
 
     It takes the place of constraints that are there, and acts from the next update on. Each kernel

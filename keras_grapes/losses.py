@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_grapes.checks import check_number
+from keras_grapes.types import Array, Tensor
 
 __all__ = [
     "FirstSpikeCrossentropy",
@@ -76,7 +77,7 @@ def one_hot(y_true, y_pred):
     )
 
 
-def first_spike_time(spikes, mask=None):
+def first_spike_time(spikes: Array, mask: Tensor | None = None) -> Tensor:
     """Number of time steps before the first spike of each unit; all of them of a silent one.
 
     From the last step `t` backward, with the spikes `y`, the time that is left is
@@ -152,11 +153,11 @@ class SpikeCountCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="spike_count_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_count_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.scale = check_number("scale", scale, above=0)
 
@@ -197,11 +198,11 @@ class SpikeRateCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="spike_rate_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_rate_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.scale = check_number("scale", scale, above=0)
 
@@ -245,12 +246,12 @@ class SpikeRateMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct_rate=1.0,
-        incorrect_rate=0.0,
-        reduction="sum_over_batch_size",
-        name="spike_rate_mean_squared_error",
-        dtype=None,
-    ):
+        correct_rate: float = 1.0,
+        incorrect_rate: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_rate_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.correct_rate = check_number("correct_rate", correct_rate)
         self.incorrect_rate = check_number("incorrect_rate", incorrect_rate)
@@ -294,11 +295,11 @@ class FirstSpikeCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="first_spike_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "first_spike_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.scale = check_number("scale", scale, above=0)
 
@@ -341,12 +342,12 @@ class FirstSpikeMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct_time=0.0,
-        incorrect_time=1.0,
-        reduction="sum_over_batch_size",
-        name="first_spike_mean_squared_error",
-        dtype=None,
-    ):
+        correct_time: float = 0.0,
+        incorrect_time: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "first_spike_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.correct_time = _share("correct_time", correct_time)
         self.incorrect_time = _share("incorrect_time", incorrect_time)
@@ -392,11 +393,11 @@ class MembraneCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        over="max",
-        reduction="sum_over_batch_size",
-        name="membrane_crossentropy",
-        dtype=None,
-    ):
+        over: str = "max",
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "membrane_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if over not in ("max", "mean", "last"):
             raise ValueError(f'`over` must be "max", "mean" or "last". Received: over={over!r}')
@@ -449,12 +450,12 @@ class MembraneMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct=1.0,
-        incorrect=0.0,
-        reduction="sum_over_batch_size",
-        name="membrane_mean_squared_error",
-        dtype=None,
-    ):
+        correct: float = 1.0,
+        incorrect: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "membrane_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.correct = check_number("correct", correct)
         self.incorrect = check_number("incorrect", incorrect)

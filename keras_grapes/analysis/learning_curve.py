@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.checks import check_positive_int, check_share
+from keras_grapes.types import Array, Axes, Figure
 
 __all__ = ["PlateauFit", "fit_plateau", "plateau", "plot_learning_curves"]
 
@@ -59,7 +60,7 @@ class PlateauFit(_Plateau):
         )
 
 
-def plateau(epochs, max_accuracy, slowness):
+def plateau(epochs: Array, max_accuracy: float, slowness: float) -> Array:
     """Evaluates the plateau equation (Eq. 5): `max_accuracy * epochs / (slowness + epochs)`.
 
     Args:
@@ -81,7 +82,9 @@ def plateau(epochs, max_accuracy, slowness):
     return max_accuracy * shape
 
 
-def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
+def fit_plateau(
+    accuracy: Array, chance: float | None = None, max_accuracy: str = "fit", epochs: int = EPOCHS
+) -> PlateauFit:
     """Fits the plateau equation to a learning curve and returns its maximum and its slowness.
 
     `accuracy = max_accuracy * epochs / (slowness + epochs)` (Eq. 5), by nonlinear least squares
@@ -231,7 +234,13 @@ def _check_curve(accuracy):
     return curve
 
 
-def plot_learning_curves(curves, chance=None, max_accuracy="fit", epochs=EPOCHS, axes=None):
+def plot_learning_curves(
+    curves: dict[str, Array],
+    chance: float | None = None,
+    max_accuracy: str = "fit",
+    epochs: int = EPOCHS,
+    axes: Axes | None = None,
+) -> Figure:
     """Draws learning curves and the plateau equations fitted to them.
 
     Args:

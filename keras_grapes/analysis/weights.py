@@ -8,6 +8,7 @@ import numpy as np
 from keras_grapes.analysis import figures
 from keras_grapes.kernels import current
 from keras_grapes.models import factors
+from keras_grapes.types import Figure
 
 __all__ = ["WeightStatistics", "plot", "statistics"]
 
@@ -38,7 +39,7 @@ class WeightStatistics:
     tail: float
 
 
-def statistics(model):
+def statistics(model: keras.Model) -> dict[str, WeightStatistics]:
     """Returns the statistics of the kernel weights of every layer of a model.
 
     Args:
@@ -86,7 +87,7 @@ def _kurtosis(values):
     return float(np.mean(standardized**4)) - 3.0
 
 
-def plot(models, bins=101):
+def plot(models: dict[str, keras.Model], bins: int = 101) -> Figure:
     """Draws the distributions of the kernel weights of models, a panel for each, side by side.
 
     Each layer is a line, its density on a logarithmic scale, so that tails show: of normally

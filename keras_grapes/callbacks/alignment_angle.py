@@ -7,6 +7,7 @@ from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
+from keras_grapes.types import Array, Axes, Figure
 
 __all__ = ["AlignmentAngle"]
 
@@ -61,7 +62,7 @@ class AlignmentAngle(keras.callbacks.Callback):
     ['alignment/hidden/angle', 'alignment/hidden/norm_ratio', 'loss']
     """
 
-    def __init__(self, x, y, sample_weight=None):
+    def __init__(self, x: Array, y: Array, sample_weight: Array | None = None) -> None:
         super().__init__()
         self._batch = [
             None if part is None else keras.ops.convert_to_tensor(part)
@@ -124,7 +125,7 @@ class AlignmentAngle(keras.callbacks.Callback):
             if id(nodes.group.kernels[0]) in of
         }
 
-    def plot(self, quantity="angle", axes=None):
+    def plot(self, quantity: str = "angle", axes: Axes | None = None) -> Figure:
         """Draws what was measured over the epochs, a line for each hidden layer.
 
         Args:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import math
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
 from keras_grapes.checks import check_positive_int
 from keras_grapes.models import factors
+from keras_grapes.types import Axes, Figure
 
 __all__ = ["ModulationHistory"]
 
@@ -81,7 +83,13 @@ class ModulationHistory(keras.callbacks.Callback):
     array([2., 2., 2.])
     """
 
-    def __init__(self, every=1, unit="epoch", histogram=None, log=STATISTICS):
+    def __init__(
+        self,
+        every: int = 1,
+        unit: str = "epoch",
+        histogram: str | os.PathLike | None = None,
+        log: str | Sequence[str] = STATISTICS,
+    ) -> None:
         super().__init__()
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
@@ -210,7 +218,7 @@ class ModulationHistory(keras.callbacks.Callback):
             for name, values in self.latest.items():
                 tf.summary.histogram(f"modulation/{name}", values, step=self._count)
 
-    def plot(self, panel="mean", axes=None):
+    def plot(self, panel: str = "mean", axes: Axes | None = None) -> Figure:
         """Draws the factors as in the paper's Fig. 3.
 
         Args:

@@ -1,10 +1,13 @@
 """Callback that records spikes and potentials of spiking layers while a model is trained."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import unchanged
 from keras_grapes.checks import check_positive_int
+from keras_grapes.types import Array, Figure
 
 __all__ = ["SpikeRecorder"]
 
@@ -48,7 +51,13 @@ class SpikeRecorder(keras.callbacks.Callback):
     ([0, 1, 2], (1, 20, 16))
     """
 
-    def __init__(self, x, layers=None, every=1, batch_size=None):
+    def __init__(
+        self,
+        x: Array,
+        layers: Sequence[str] | None = None,
+        every: int = 1,
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
         self.x = x
         self.layers = layers
@@ -81,7 +90,7 @@ class SpikeRecorder(keras.callbacks.Callback):
         self.epochs.append(self._count)
         self.recordings.append(recorded)
 
-    def plot(self, layer=None, sample=0):
+    def plot(self, layer: str | None = None, sample: int = 0) -> Figure:
         """Draws the spikes of a layer at each time that was recorded, a panel for each.
 
         Args:

@@ -1,11 +1,14 @@
 """Callback that measures the accuracy on every task of a sequence."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.checks import check_positive_int, is_int
+from keras_grapes.types import Figure
 
 __all__ = ["TaskAccuracy"]
 
@@ -67,7 +70,13 @@ class TaskAccuracy(keras.callbacks.Callback):
     >>> forgetting = kg.analysis.continual.forgetting(tracker.accuracy)
     """
 
-    def __init__(self, tasks, every=None, metric="accuracy", batch_size=None):
+    def __init__(
+        self,
+        tasks: Sequence | dict,
+        every: int | None = None,
+        metric: str = "accuracy",
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
         every = check_positive_int("every", every, or_none=True)
         if not isinstance(tasks, dict):
@@ -94,7 +103,7 @@ class TaskAccuracy(keras.callbacks.Callback):
         self._epochs = []
         self._curve = []
 
-    def task(self, task):
+    def task(self, task: str | int) -> "TaskAccuracy":
         """Says which task the trainings from now on belong to.
 
         Args:
@@ -204,7 +213,7 @@ class TaskAccuracy(keras.callbacks.Callback):
             )
         return float(results[self.metric])
 
-    def plot(self):
+    def plot(self) -> Figure:
         """Draws the accuracies on every task after training on each.
 
         Returns:

@@ -2,9 +2,12 @@
 
 import math
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 from keras_grapes.analysis import figures
-from keras_grapes.comparison.statistics import paired_difference
+from keras_grapes.comparison.statistics import Difference, paired_difference
+from keras_grapes.types import Figure
 
 __all__ = ["Comparison"]
 
@@ -29,7 +32,9 @@ class Comparison:
     Example: see `keras_grapes.compare`.
     """
 
-    def __init__(self, runs, arms, metric, settings):
+    def __init__(
+        self, runs: Sequence[dict], arms: Sequence[str], metric: Any, settings: Any
+    ) -> None:
         self.runs = runs
         self.arms = arms
         self.metric = metric.name
@@ -59,7 +64,9 @@ class Comparison:
             for run in found
         ]
 
-    def difference(self, arm, baseline=None, learning_rate=None):
+    def difference(
+        self, arm: str, baseline: str | None = None, learning_rate: float | None = None
+    ) -> Difference:
         """How much better an arm is than another on the test data, over the paired seeds.
 
         Args:
@@ -93,7 +100,7 @@ class Comparison:
             pair.append([self._metric.sign * value for value in values])
         return paired_difference(*pair)
 
-    def table(self, rates="chosen"):
+    def table(self, rates: str = "chosen") -> str:
         """Returns the test results as a Markdown table, with paired differences.
 
         Args:
@@ -127,7 +134,7 @@ class Comparison:
                 rows.append([arm, f"{rate:g}", _cell(self._values(arm, rate)), *differences])
         return _markdown(header, rows)
 
-    def verdict(self):
+    def verdict(self) -> str:
         """Returns what the intervals decide, in sentences.
 
         Of the four arms: whether GRAPES beats plain training, each at its own rate, and whether
@@ -198,7 +205,7 @@ class Comparison:
                     )
         return found
 
-    def plot(self):
+    def plot(self) -> Figure:
         """Draws the test results over the learning rates, and the differences with intervals.
 
         Returns:

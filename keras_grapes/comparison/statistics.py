@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Difference:
     n: int
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """Whether the first is larger, by the interval alone.
 
         `"holds"` if the whole interval is above 0, `"does not hold"` if it is below, and `"not
@@ -51,7 +52,9 @@ class Difference:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] ({self.n})"
 
 
-def paired_difference(first, second, confidence=0.95):
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Difference:
     """Mean of the differences `first - second` of paired runs, with its confidence interval.
 
     Runs are a pair when they share all but what is compared: the seed, and with it the initial

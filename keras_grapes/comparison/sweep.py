@@ -5,6 +5,8 @@ import copy
 import hashlib
 import numbers
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ from keras_grapes.comparison.data import Split
 from keras_grapes.comparison.journal import Journal
 from keras_grapes.comparison.result import Comparison
 from keras_grapes.comparison.runner import Metric, Recipe, Runner
+from keras_grapes.types import Array
 
 __all__ = ["compare"]
 
@@ -23,28 +26,28 @@ _AROUND = (0.3, 1.0, 3.0)
 
 
 def compare(
-    make_model,
-    x,
-    y,
+    make_model: Callable[[], keras.Model],
+    x: Array,
+    y: Array | None,
     *,
-    arms=None,
-    learning_rates=None,
-    seeds=5,
-    epochs=10,
-    batch_size=32,
-    validation_split=0.2,
-    test_split=0.2,
-    test_data=None,
-    optimizer=None,
-    loss=None,
-    metrics=None,
-    metric=None,
-    mode="auto",
-    method="propagate",
-    callbacks=None,
-    records=None,
-    verbose=1,
-):
+    arms: Any = None,
+    learning_rates: Sequence[float] | None = None,
+    seeds: int | Sequence[int] = 5,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation_split: float = 0.2,
+    test_split: float = 0.2,
+    test_data: Any = None,
+    optimizer: Any = None,
+    loss: Any = None,
+    metrics: Any = None,
+    metric: str | None = None,
+    mode: str = "auto",
+    method: str | Callable = "propagate",
+    callbacks: Any = None,
+    records: str | os.PathLike | None = None,
+    verbose: int | bool = 1,
+) -> Comparison:
     """Tells whether modulation helps on your model and data, and what of it does.
 
     GRAPES raises the mean of the learning rates of the nodes and spreads them by a pattern. This

@@ -1,6 +1,7 @@
 """Models whose error is modulated on its way back: from a plain model and back again."""
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -19,7 +20,13 @@ from keras_grapes.modulation import Modulation
 __all__ = ["propagate", "strip"]
 
 
-def propagate(model, modulation=Modulation(), select=None, *, output_layers=None):
+def propagate(
+    model: keras.Model,
+    modulation: Modulation = Modulation(),
+    select: Callable[[keras.layers.Layer], bool] | None = None,
+    *,
+    output_layers: Sequence[keras.layers.Layer | str] | None = None,
+) -> keras.Model:
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
@@ -103,7 +110,7 @@ def propagate(model, modulation=Modulation(), select=None, *, output_layers=None
     return copy
 
 
-def strip(model):
+def strip(model: keras.Model) -> keras.Model:
     """Returns a copy of a model without any `keras_grapes.ErrorModulation`.
 
     The copy is a plain Keras model with the same weights, layer names and predictions. It can be

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,6 +11,7 @@ from keras_grapes import backend, graph
 from keras_grapes.checks import check_seed
 from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
+from keras_grapes.types import Array, Initializer
 from keras_grapes.wiring import Wiring
 
 __all__ = ["FeedbackModel"]
@@ -62,8 +64,13 @@ class FeedbackModel(keras.Model, abc.ABC):
     """
 
     def __init__(
-        self, model, modulation=None, feedback_initializer="he_uniform", seed=None, **kwargs
-    ):
+        self,
+        model: keras.Model,
+        modulation: Modulation | bool | None = None,
+        feedback_initializer: Initializer = "he_uniform",
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
         wiring = Wiring(model, type(self).__name__)
         if modulation is True:
             modulation = Modulation()
@@ -170,7 +177,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def build(self, input_shape):
         pass  # All weights exist.
 
-    def call(self, inputs, training=None, backpropagate=False):
+    def call(self, inputs: Any, training: bool | None = None, backpropagate: bool = False) -> Any:
         # Keras hands `training` on to the layers that are called in here.
         inputs = self._flat_inputs(inputs)
         if backpropagate:
@@ -300,7 +307,9 @@ class FeedbackModel(keras.Model, abc.ABC):
             for x, tensor in zip(flat, self.model.inputs)
         ]
 
-    def gradients(self, x, y, sample_weight=None, backpropagate=False):
+    def gradients(
+        self, x: Array, y: Array, sample_weight: Array | None = None, backpropagate: bool = False
+    ) -> list:
         """Returns the gradients that the rule gives for a batch, with nothing changed by it.
 
         The forward pass is that of inference: no dropout, and the moving statistics of batch
@@ -354,7 +363,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         super().set_weights(weights)
         self._awaits_kernels = False
 
-    def get_config(self):
+    def get_config(self) -> dict:
         modulation = self.modulation
         return {
             "name": self.name,
