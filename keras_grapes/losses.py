@@ -55,7 +55,7 @@ class _SpikeLoss(keras.losses.Loss):
         return {**super().get_config(), **{name: getattr(self, name) for name in self._own}}
 
     # Names of the arguments that Keras's losses do not have.
-    _own = ()
+    _own: tuple[str, ...] = ()
 
 
 def one_hot(y_true, y_pred):

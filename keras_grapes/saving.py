@@ -28,7 +28,7 @@ def export_saved_model(
     path: str | os.PathLike,
     input_signature: Any = None,
     overwrite: bool = False,
-) -> None:
+) -> str | os.PathLike:
     """Writes the forward pass of a model as a SavedModel, to serve without this package.
 
     The SavedModel holds the inference of the model as a TensorFlow graph with the signature

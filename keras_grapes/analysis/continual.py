@@ -281,7 +281,10 @@ def plot_tasks(matrices: dict[str, Array], names: Sequence[str] | None = None) -
         raise ValueError(f"`matrices` must be of one shape. Received: the shapes {shapes}")
     ((rows, tasks),) = shapes
     names = _task_names(names, tasks)
-    lines = {f"task {name}": {} for name in names} | {"past tasks": {}, "future tasks": {}}
+    lines: dict[str, dict] = {f"task {name}": {} for name in names} | {
+        "past tasks": {},
+        "future tasks": {},
+    }
     for method, accuracy in matrices.items():
         curves = [*accuracy.T, past_accuracy(accuracy), future_accuracy(accuracy)]
         for panel, curve in zip(lines.values(), curves):

@@ -43,6 +43,10 @@ class PlateauFit(_Plateau):
     4
     """
 
+    max_accuracy_error: float
+    slowness_error: float
+    epochs: int
+
     def __new__(cls, max_accuracy, slowness, max_accuracy_error, slowness_error, epochs):
         fit = super().__new__(cls, max_accuracy, slowness)
         fit.max_accuracy_error = max_accuracy_error

@@ -66,8 +66,8 @@ class LearningCurve(keras.callbacks.Callback):
         self.monitor = monitor
         self.chance = chance
         self.max_accuracy = max_accuracy
-        self.accuracy = []
-        self.fit = None
+        self.accuracy: list[float] = []
+        self.fit: analysis.PlateauFit | None = None
         self._problem = None
 
     def on_epoch_end(self, epoch, logs=None):

@@ -111,7 +111,7 @@ class ModulationHistory(keras.callbacks.Callback):
         self.log = tuple(log)
         self._observed = None
         self._writer = None
-        self._groups = {}
+        self._groups: dict = {}
         self._first_batch = 0
         self._begin()
 

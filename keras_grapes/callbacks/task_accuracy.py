@@ -97,11 +97,11 @@ class TaskAccuracy(keras.callbacks.Callback):
         self.initial_accuracy = None
         self._keys = list(tasks)
         self._tasks = list(tasks.values())
-        self._rows = []
+        self._rows: list = []
         self._row = None
         self._count = 0
-        self._epochs = []
-        self._curve = []
+        self._epochs: list = []
+        self._curve: list = []
 
     def task(self, task: str | int) -> "TaskAccuracy":
         """Says which task the trainings from now on belong to.

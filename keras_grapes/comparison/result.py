@@ -66,7 +66,7 @@ class Comparison:
 
     def difference(
         self, arm: str, baseline: str | None = None, learning_rate: float | None = None
-    ) -> Difference:
+    ) -> Difference | None:
         """How much better an arm is than another on the test data, over the paired seeds.
 
         Args:
@@ -98,7 +98,8 @@ class Comparison:
             if None in values:
                 return None
             pair.append([self._metric.sign * value for value in values])
-        return paired_difference(*pair)
+        first, second = pair
+        return paired_difference(first, second)
 
     def table(self, rates: str = "chosen") -> str:
         """Returns the test results as a Markdown table, with paired differences.
@@ -238,8 +239,8 @@ class Comparison:
         if {"GRAPES", "mean only"} <= set(self.arms[1:]):
             pairs.append(("GRAPES", "mean only"))
         found = [(f"{a} - {b}", self.difference(a, b)) for a, b in pairs]
-        found = [(label, difference) for label, difference in found if difference is not None]
-        for place, (_, difference) in enumerate(found):
+        known = [(label, one) for label, one in found if one is not None]
+        for place, (_, difference) in enumerate(known):
             half = difference.high - difference.mean
             differences.errorbar(
                 difference.mean,
@@ -250,8 +251,8 @@ class Comparison:
                 capsize=3,
             )
         differences.axvline(0, color="0.6", linewidth=1, zorder=0)
-        differences.set_yticks(range(len(found)), [label for label, _ in found])
-        differences.set_ylim(len(found) - 0.5, -0.5)
+        differences.set_yticks(range(len(known)), [label for label, _ in known])
+        differences.set_ylim(len(known) - 0.5, -0.5)
         differences.set_xlabel(
             f"better by{' (points)' if self._metric.is_share else ''}, 95 % interval"
         )

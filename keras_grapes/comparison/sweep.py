@@ -132,16 +132,16 @@ def compare(
     """
     arms = arms_.named(arms)
     arms_.check_method(method)
-    seeds = _seeds(seeds)
+    chosen_seeds = _seeds(seeds)
     epochs = check_positive_int("epochs", epochs)
     batch_size = check_positive_int("batch_size", batch_size)
     make_callbacks = _callbacks(callbacks)
-    metric = Metric(metric, mode)
+    measure = Metric(metric, mode)
     split = Split(x, y, validation_split, test_split, test_data)
     recipe = Recipe(make_model, optimizer, loss, metrics)
     learning_rates = _rates(learning_rates)
 
-    fingerprint = _fingerprint(recipe, split, seeds[0])
+    fingerprint = _fingerprint(recipe, split, chosen_seeds[0])
     runners = {}
 
     def runner(name, seed):
@@ -149,22 +149,22 @@ def compare(
             runners[name] = Runner(arms[name], method, recipe, seed)
         return runners[name]
 
-    first = runner(next(iter(arms)), seeds[0])
+    first = runner(next(iter(arms)), chosen_seeds[0])
     if learning_rates is None:
         learning_rates = tuple(float(f"{first.learning_rate * by:.3g}") for by in _AROUND)
-    metric.find(_reported(first.model, split, batch_size))
+    measure.find(_reported(first.model, split, batch_size))
 
     common = {
         "method": method if isinstance(method, str) else getattr(method, "__name__", str(method)),
         "epochs": epochs,
         "batch_size": batch_size,
-        "metric": metric.name,
+        "metric": measure.name,
         "examples": split.sizes,
         "fingerprint": fingerprint,
     }
     runs = [
         {"arm": name, "learning_rate": rate, "seed": seed}
-        for seed in seeds
+        for seed in chosen_seeds
         for name in arms
         for rate in learning_rates
     ]
@@ -179,7 +179,7 @@ def compare(
         for run in pending:
             result = runner(run["arm"], run["seed"]).run(
                 split,
-                metric,
+                measure,
                 run["seed"],
                 run["learning_rate"],
                 epochs,
@@ -191,7 +191,7 @@ def compare(
             done[_key(run)] = {**run, **result}
             if journal is not None:
                 journal.append({"settings": {**common, **run}, **result})
-    return Comparison([done[_key(run)] for run in runs], tuple(arms), metric, common)
+    return Comparison([done[_key(run)] for run in runs], tuple(arms), measure, common)
 
 
 def _key(run):
