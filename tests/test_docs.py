@@ -5,7 +5,6 @@ import inspect
 import json
 import pathlib
 import re
-import sys
 import types
 
 import pytest
@@ -109,11 +108,8 @@ def documented():
 
 
 def resolve(name):
-    # `keras_grapes.models.summary` is a module and a function of it: the module comes first.
     owner, _, attribute = name.rpartition(".")
-    if not owner:
-        return keras_grapes
-    return getattr(sys.modules[owner] if owner in sys.modules else resolve(owner), attribute)
+    return getattr(resolve(owner), attribute) if owner else keras_grapes
 
 
 def public(module):
