@@ -95,14 +95,20 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
     spikes = threshold = None
     if isinstance(recording, Recording) and recording.threshold is not None:
         spikes = _sample(recording, "spikes", sample)[0]
-        # A threshold for each filter, the last axis of the units.
-        threshold = np.resize(recording.threshold, count)
+        threshold = recording.threshold
+        if threshold.ndim > 1:
+            threshold = _sample(recording, "threshold", sample)[0]
+        else:
+            # A threshold for each filter, the last axis of the units.
+            threshold = np.broadcast_to(np.resize(threshold, count), potentials.shape)
     panels = figures.new_axes(len(units), 1, size=(6.4, 1.6), sharex=True)[:, 0]
     steps = np.arange(len(potentials))
     for panel, unit in zip(panels, units):
         panel.plot(_time(steps, dt), np.where(mask, potentials[:, unit], np.nan), color="C0")
         if threshold is not None:
-            panel.axhline(threshold[unit], color="0.5", linestyle="--", linewidth=1)
+            panel.plot(
+                _time(steps, dt), threshold[:, unit], color="0.5", linestyle="--", linewidth=1
+            )
             fired = steps[(spikes[:, unit] != 0) & mask]
             top = np.full(len(fired), 1.02)
             panel.plot(
