@@ -83,10 +83,15 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
         ]
         self.built = True
 
+    @property
+    def parameter_weights(self):
+        """Dict of the names of the trainable parameters to the weights that stand for them."""
+        return dict(zip(self.trainable_parameters, self._parameter_weights))
+
     def parameters(self):
         return tuple(
             learned.bounds_of(self.given_neuron, name).value(self._tensor(weight))
-            for name, weight in zip(self.trainable_parameters, self._parameter_weights)
+            for name, weight in self.parameter_weights.items()
         )
 
     def feedback_kernel(self):
