@@ -49,7 +49,7 @@ def raster(spikes, sample=0, dt=None, axes=None):
         figures.whole_numbers(panel.yaxis)
         if name is not None:
             panel.set_title(name)
-    panels[-1].set_xlabel(_time_label(dt))
+    _label_time(panels[-1], dt)
     return panels[0].figure
 
 
@@ -57,7 +57,7 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
     """Draws the potentials of units over time, with their thresholds and spikes.
 
     A panel for each unit: the potential as it was compared with the threshold, the threshold as a
-    broken line, and a mark above where the unit spiked.
+    broken line, and a mark at the top where the unit spiked.
 
     Args:
         recording: A `keras_grapes.analysis.Recording`, as `keras_grapes.analysis.record` returns
@@ -110,19 +110,12 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
                 _time(steps, dt), threshold[:, unit], color="0.5", linestyle="--", linewidth=1
             )
             fired = steps[(spikes[:, unit] != 0) & mask]
-            top = np.full(len(fired), 1.02)
-            panel.plot(
-                _time(fired, dt),
-                top,
-                "|",
-                color="C1",
-                markersize=8,
-                transform=panel.get_xaxis_transform(),
-                clip_on=False,
-            )
+            top = np.full(len(fired), 0.94)
+            place = panel.get_xaxis_transform()
+            panel.plot(_time(fired, dt), top, "|", color="C1", markersize=8, transform=place)
         panel.set_ylabel(f"unit {unit}")
-    panels[0].set_title("potential", loc="left", pad=12)
-    panels[-1].set_xlabel(_time_label(dt))
+    panels[0].set_title("potential", loc="left")
+    _label_time(panels[-1], dt)
     return panels[0].figure
 
 
@@ -220,5 +213,7 @@ def _time(steps, dt):
     return steps if dt is None else 1000 * dt * steps
 
 
-def _time_label(dt):
-    return "time step" if dt is None else "time (ms)"
+def _label_time(axes, dt):
+    axes.set_xlabel("time step" if dt is None else "time (ms)")
+    if dt is None:
+        figures.whole_numbers(axes.xaxis)
