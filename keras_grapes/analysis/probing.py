@@ -7,7 +7,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.layers.neuron_layer import NeuronCell
 
 __all__ = []
