@@ -29,6 +29,9 @@ write_outputs = module_at(ROOT / "tools" / "write_outputs.py")
 links = module_at(DOCS / "links.py")
 # They are to stay short, and show no outputs.
 WITHOUT_OUTPUTS = {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
+WITHOUT_OUTPUTS |= {
+    DOCS / "guides" / f"{name}.md" for name in ("neuromorphic_hardware", "event_data")
+}
 SLOW_NOTEBOOKS = {"feedback_alignment", "spiking_networks"}
 
 

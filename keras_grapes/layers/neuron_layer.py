@@ -41,6 +41,14 @@ class NeuronCell:
         """Tensor `(units, units)`, from the outputs to the current of the next step, or `None`."""
         return None
 
+    def firing_threshold(self, state):
+        """What the potentials of states are compared with; `None` if that is not known.
+
+        Args:
+            state: Tuple of tensors `(..., units)`, the states of the neuron.
+        """
+        return self.neuron.firing_threshold(state, self.parameters())
+
     def _tensor(self, variable):
         # A copy: what goes through a custom gradient must not be the variable itself.
         return ops.copy(ops.convert_to_tensor(variable, dtype=self.compute_dtype))

@@ -245,6 +245,12 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
             decay = ops.sigmoid(self._tensor(self.decay_logit))
         return decay, 0.0 if self.bias is None else self._tensor(self.bias)
 
+    def firing_threshold(self, state):
+        if not self.is_spiking:
+            return None
+        # Not `-bias`, which makes -0 of 0.
+        return 0.0 - self.parameters()[1]
+
     def feedback_kernel(self):
         return None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)
 

@@ -18,17 +18,16 @@ __all__ = ["FeedbackModel"]
 
 
 class FeedbackModel(keras.Model, abc.ABC):
-    """Base class of the models that train by another transport of errors than back-propagation.
+    """Base class of the models that transport errors in another way than back-propagation.
 
-    The forward pass is that of the wrapped model. A rule is nothing but another backward pass: the
-    layers with kernels are cut from their inputs by `stop_gradient`, and `route_error` says which
-    errors come in place of the ones that back-propagation would bring. All between these layers is
-    differentiated as ever. Whatever is done with the gradients is Keras's own, so that a training
-    loop of one's own trains by the rule too.
+    The forward pass is that of the wrapped model. A rule is another backward pass: `stop_gradient`
+    cuts the layers with kernels from their inputs, and `route_error` says which errors replace
+    those of back-propagation. Everything between these layers is differentiated as usual. What
+    happens to the gradients is up to Keras, so that your own training loop follows the rule too.
 
     A rule of your own overrides `feedback_shapes` and `route_error`; one that is close to another
-    rule overrides `FeedbackAlignment.backward_kernel` or `DirectFeedbackAlignment.sent_error`. What
-    these methods read must be set ahead of `super().__init__`.
+    rule overrides `FeedbackAlignment.backward_kernel` or `DirectFeedbackAlignment.sent_error`. Set
+    the attributes that these methods read before `super().__init__`.
 
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
@@ -141,7 +140,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     # What a rule says of itself.
 
     def check(self):
-        """Raises a `ValueError` where the rule cannot train a model that others can."""
+        """Raises a `ValueError` if this rule cannot train a model that other rules can."""
 
     @abc.abstractmethod
     def feedback_shapes(self):
@@ -152,7 +151,7 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     @abc.abstractmethod
     def route_error(self, site, inputs, outputs, current):
-        """Returns what the linear map of a layer puts out, its error sent on as the rule has it.
+        """Returns the output of a layer's linear map, whose error goes where the rule sends it.
 
         Args:
             site: The `keras_grapes.wiring.Site`, a call of the layer.
@@ -310,7 +309,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def gradients(
         self, x: Array, y: Array, sample_weight: Array | None = None, backpropagate: bool = False
     ) -> list:
-        """Returns the gradients that the rule gives for a batch, with nothing changed by it.
+        """Returns the gradients of the rule for a batch; nothing changes.
 
         The forward pass is that of inference: no dropout, and the moving statistics of batch
         normalization.
