@@ -1,6 +1,7 @@
 """Convolutional spiking neural units over `(batch, time, height, width, channels)`."""
 
 import numbers
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -148,7 +149,7 @@ class ConvSNU2D(SNU):
     cell_class = ConvSNU2DCell
     input_rank = 5
 
-    def __init__(self, filters, kernel_size, **kwargs):
+    def __init__(self, filters: int, kernel_size: int | Sequence[int], **kwargs) -> None:
         super().__init__(filters, kernel_size=kernel_size, **kwargs)
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):

@@ -7,11 +7,14 @@ from keras import ops
 
 from keras_grapes import backend, random
 from keras_grapes.layers.encodings import values
+from keras_grapes.types import Array, Tensor
 
 __all__ = ["RateCoding", "rate_code"]
 
 
-def rate_code(x, steps, rate=1.0, seed=None):
+def rate_code(
+    x: Array, steps: int, rate: float = 1.0, seed: int | keras.random.SeedGenerator | None = None
+) -> Tensor:
     """Turns values between 0 and 1 into random spike trains.
 
     At every time step, independently, a value `x` spikes with the probability `rate * x`.
@@ -106,7 +109,14 @@ class RateCoding(keras.layers.Layer):
     TensorShape([2, 300, 28, 28])
     """
 
-    def __init__(self, steps, rate=1.0, test_steps=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        steps: int,
+        rate: float = 1.0,
+        test_steps: int | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
         _check_steps("steps", steps)
         _check_rate(rate)
         if test_steps is not None:
@@ -124,7 +134,7 @@ class RateCoding(keras.layers.Layer):
         # A subclass may have a `build` of its own.
         self.built = type(self).build is keras.layers.Layer.build
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
         steps = self.steps if training or self.test_steps is None else self.test_steps
         return ops.cast(
             rate_code(inputs, steps, self.rate, self.seed_generator), self.compute_dtype
@@ -142,7 +152,7 @@ class RateCoding(keras.layers.Layer):
     def load_own_variables(self, store):
         self.seed_generator.state.assign(store["seed_state"])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(steps=self.steps, rate=self.rate, test_steps=self.test_steps, seed=self.seed)
         return config

@@ -4,6 +4,8 @@ import inspect
 import math
 import numbers
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import activations, ops
@@ -12,6 +14,7 @@ from keras_grapes.groups import Group, register_grouping
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
+from keras_grapes.types import Constraint, Initializer, Regularizer, Tensor
 
 __all__ = ["SNU", "SNUCell", "SSNU", "SSNUCell"]
 
@@ -101,29 +104,29 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        activation="step",
-        input_activation="relu",
-        recurrent=False,
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        units: int,
+        decay: float = 0.8,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: bool | str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         _check_units(units)
         _check_decay(decay, trainable_decay)
         flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
@@ -259,7 +262,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         dtype = self.kernel_dtype
         return ops.matmul(ops.cast(inputs, dtype), ops.cast(self.kernel, dtype))
 
-    def call(self, sequence, states, training=False):
+    def call(self, sequence: Tensor, states: Sequence[Tensor], training: bool = False) -> Any:
         if training and self.dropout > 0:
             sequence = sequence * self.get_dropout_mask(sequence)
         return self.advance(sequence, states)
@@ -268,7 +271,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
         return [zeros, zeros]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.pop("recurrent_dropout")
         config.update(
@@ -305,7 +308,9 @@ class SSNUCell(SNUCell):
     TensorShape([2, 16])
     """
 
-    def __init__(self, units, decay=0.8, activation="sigmoid", **kwargs):
+    def __init__(
+        self, units: int, decay: float = 0.8, activation: str | Callable = "sigmoid", **kwargs
+    ) -> None:
         super().__init__(units, decay=decay, activation=activation, **kwargs)
 
 
@@ -391,21 +396,21 @@ class SNU(NeuronLayer):
     >>> model.compile("sgd", "mse")
     """
 
-    cell_class = SNUCell
+    cell_class: type = SNUCell
     input_rank = 3
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
+        units: int,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         # Two that Keras takes without naming them.
         layer_names = {*_arguments(keras.layers.Layer), "input_shape", "input_dim"}
         layer_kwargs = {name: kwargs.pop(name) for name in list(kwargs) if name in layer_names}
@@ -428,7 +433,7 @@ class SNU(NeuronLayer):
     def activation(self):
         return "step" if self.cell.is_spiking else self.cell.activation
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         cell = config.pop("cell")["config"]
         for name in ("name", "trainable", "dtype"):

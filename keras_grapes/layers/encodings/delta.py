@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
 
 __all__ = ["DeltaCoding", "delta_code"]
 
@@ -11,7 +12,9 @@ POLARITIES = ("channels", "signed", "on")
 REFERENCES = ("previous", "last_spike")
 
 
-def delta_code(x, threshold=0.1, polarity="channels", reference="previous"):
+def delta_code(
+    x: Array, threshold: float = 0.1, polarity: str = "channels", reference: str = "previous"
+) -> Tensor:
     """Turns signals into spikes where they rise or fall by a threshold at least.
 
     A signal is compared with what it was one step before, or with what it was when it last spiked,
@@ -115,7 +118,13 @@ class DeltaCoding(keras.layers.Layer):
     (2, 100, 6)
     """
 
-    def __init__(self, threshold=0.1, polarity="channels", reference="previous", **kwargs):
+    def __init__(
+        self,
+        threshold: float = 0.1,
+        polarity: str = "channels",
+        reference: str = "previous",
+        **kwargs,
+    ) -> None:
         threshold = arguments.check_number("threshold", threshold, 0.0)
         arguments.check_choice("polarity", polarity, POLARITIES)
         arguments.check_choice("reference", reference, REFERENCES)
@@ -126,7 +135,7 @@ class DeltaCoding(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         spikes = delta_code(inputs, self.threshold, self.polarity, self.reference)
         return ops.cast(spikes, self.compute_dtype)
 
@@ -135,7 +144,7 @@ class DeltaCoding(keras.layers.Layer):
             return tuple(input_shape)
         return (*input_shape[:-1], None if input_shape[-1] is None else 2 * input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(threshold=self.threshold, polarity=self.polarity, reference=self.reference)
         return config

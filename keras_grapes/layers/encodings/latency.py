@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
 
 __all__ = ["LatencyCoding", "latency_code"]
 
 
-def latency_code(x, steps, threshold=0.0, tau=None):
+def latency_code(x: Array, steps: int, threshold: float = 0.0, tau: float | None = None) -> Tensor:
     """Turns values between 0 and 1 into one spike each, the earlier the larger the value.
 
     A value `x` above the threshold spikes once, at the step nearest to
@@ -109,7 +110,9 @@ class LatencyCoding(keras.layers.Layer):
     (2, 20, 28, 28)
     """
 
-    def __init__(self, steps, threshold=0.0, tau=None, **kwargs):
+    def __init__(
+        self, steps: int, threshold: float = 0.0, tau: float | None = None, **kwargs
+    ) -> None:
         steps = arguments.check_count("steps", steps)
         threshold, tau = _check(threshold, tau)
         super().__init__(**kwargs)
@@ -118,14 +121,14 @@ class LatencyCoding(keras.layers.Layer):
         self.tau = tau
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         spikes = latency_code(inputs, self.steps, self.threshold, self.tau)
         return ops.cast(spikes, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.steps, *input_shape[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(steps=self.steps, threshold=self.threshold, tau=self.tau)
         return config

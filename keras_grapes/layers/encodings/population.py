@@ -4,11 +4,14 @@ import keras
 from keras import ops
 
 from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
 
 __all__ = ["PopulationCoding", "population_code"]
 
 
-def population_code(x, units, low=0.0, high=1.0, width=None):
+def population_code(
+    x: Array, units: int, low: float = 0.0, high: float = 1.0, width: float | None = None
+) -> Tensor:
     """Turns each value into the activities of a population of units with overlapping fields.
 
     The values that the units prefer lie evenly from `low` to `high`, and the activity of a unit
@@ -96,7 +99,9 @@ class PopulationCoding(keras.layers.Layer):
     (None, 20, 40)
     """
 
-    def __init__(self, units, low=0.0, high=1.0, width=None, **kwargs):
+    def __init__(
+        self, units: int, low: float = 0.0, high: float = 1.0, width: float | None = None, **kwargs
+    ) -> None:
         _check(units, low, high, width)
         super().__init__(**kwargs)
         self.units = int(units)
@@ -106,7 +111,7 @@ class PopulationCoding(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         activities = population_code(inputs, self.units, self.low, self.high, self.width)
         return ops.cast(activities, self.compute_dtype)
 
@@ -116,7 +121,7 @@ class PopulationCoding(keras.layers.Layer):
         features = input_shape[-1]
         return (*input_shape[:-1], None if features is None else features * self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(units=self.units, low=self.low, high=self.high, width=self.width)
         return config
