@@ -11,6 +11,7 @@ from keras_grapes.groups import (
     has_unknown_weights,
     is_wrapper,
     nested_groups,
+    tied_notes,
     weight_layers,
 )
 from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
@@ -144,6 +145,8 @@ def strip(model: keras.Model) -> keras.Model:
 def _choose(model, select, output_layers):
     """Ids of the layers to wrap, and a line for each hidden layer that cannot be."""
     entries = weight_layers(model, output_layers)
+    for note in tied_notes(entries):
+        warnings.warn(note, stacklevel=3)
     output = {id(w) for entry in entries if entry.is_output for w in entry.layer.weights}
     parts = copying.parts(model)
     ids = {id(part) for part in parts}

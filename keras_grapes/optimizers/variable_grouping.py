@@ -10,6 +10,7 @@ from keras_grapes.groups import (
     is_kernel_name,
     is_unknown,
     path_of,
+    tied_notes,
     weight_layers,
 )
 from keras_grapes.optimizers.variable_paths import AmbiguousPathsError, pair_by_path
@@ -86,6 +87,7 @@ class ModelGrouping:
             *_adapter_notes(variables),
             *_unknown_weights_notes(entries),
             *_unknown_output_notes(entries),
+            *tied_notes(entries),
         ]
         if not groups and not notes:
             why = "has no hidden layer with a kernel"
