@@ -15,6 +15,7 @@ from names import PAGES, ROOT, public_names
 OVERVIEW = "<!-- overview -->"
 # Where names are explained, as against listed or measured.
 _EXPLAIN = ("guides/", "tutorials/", "how_it_works.md", "controls.md", "serving.md")
+_LIST = ("guides/troubleshooting.md", "guides/backends.md")
 _MOST_GUIDES = 3
 _HEADING = re.compile(r"^(#+) (.*)$")
 _HEADING_OF_ENTRY = re.compile(r'<h2 id="([\w.]+)" class="doc doc-heading">.*?</h2>', re.DOTALL)
@@ -27,7 +28,7 @@ def on_files(files, config):
     for path in sorted({name.source[0] for name in public_names()}):
         text = (ROOT / path).read_text(encoding="utf-8")
         page = (
-            f"---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n# {path}\n\n"
+            f"---\nsearch:\n  exclude: true\nhide: [toc]\n---\n\n# {path}\n\n"
             f'~~~~~~{{ .python linenums="1" }}\n{text}~~~~~~\n'
         )
         uri = source_page(path)
@@ -39,7 +40,7 @@ def on_files(files, config):
         {
             file.src_uri: file.content_string
             for file in files.documentation_pages()
-            if file.src_uri.startswith(_EXPLAIN)
+            if file.src_uri.startswith(_EXPLAIN) and file.src_uri not in _LIST
         }
     )
     return files
@@ -78,11 +79,11 @@ def overview(pages):
     for page in pages:
         title = (PAGES / page).read_text(encoding="utf-8").split("\n")[0].removeprefix("# ")
         rows = [
-            f"| [`{name.shown}`][{name.path}] | {name.summary} |"
+            f"| [`{name.shown}`][{name.path}] | {name.summary.replace('`keras_grapes.', '`kg.')} |"
             for name in public_names()
             if name.page == page
         ]
-        parts.append("\n".join([f"## [{title}]({page})\n", "| name | |", "|--|--|", *rows]))
+        parts.append("\n".join([f"## [{title}]({page})\n", "| name | what it is |", "|------|------|", *rows]))
     return "\n\n".join(parts)
 
 
