@@ -190,7 +190,9 @@ def main():
         parser.error(f"{options.site} is no folder")
     if options.screenshots:
         options.screenshots.mkdir(parents=True, exist_ok=True)
-    paths = sorted(path.relative_to(options.site).as_posix() for path in options.site.rglob("*.html"))
+    paths = sorted(
+        path.relative_to(options.site).as_posix() for path in options.site.rglob("*.html")
+    )
     paths = [path for path in paths if path.startswith(tuple(options.pages))]
     count = 0
     for line in problems(options.site, paths, options.screenshots):

@@ -62,6 +62,8 @@ def kept(output, number):
 
 
 if __name__ == "__main__":
-    for notebook in [pathlib.Path(name) for name in sys.argv[1:]] or sorted(TUTORIALS.glob("*.ipynb")):
+    for notebook in [pathlib.Path(name) for name in sys.argv[1:]] or sorted(
+        TUTORIALS.glob("*.ipynb")
+    ):
         print(notebook)
         run(notebook)

@@ -13,6 +13,7 @@ import griffe
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "reference"
 _ENTRY = re.compile(r"^::: (\S+)$", re.MULTILINE)
+_GUIDE = re.compile(r"\]\(\.\./([\w/]+\.md)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Name:
     Args:
         path: String, as users import it, such as `keras_grapes.SNU`.
         page: String, the file in `docs/reference/` that has it.
+        guides: Tuple of the pages that the text ahead of it, in its section, refers to.
     """
 
     path: str
     page: str
+    guides: tuple
 
     @property
     def short(self):
@@ -65,8 +68,11 @@ def package():
 @functools.cache
 def public_names():
     """Lists the names of all pages, in the order of each page."""
-    return [
-        Name(path, page.name)
-        for page in sorted(PAGES.glob("*.md"))
-        for path in _ENTRY.findall(page.read_text(encoding="utf-8"))
-    ]
+    return [name for page in sorted(PAGES.glob("*.md")) for name in _names_of(page)]
+
+
+def _names_of(page):
+    text = page.read_text(encoding="utf-8")
+    for entry in _ENTRY.finditer(text):
+        section = text[: entry.start()].rpartition("\n## ")[2]
+        yield Name(entry[1], page.name, tuple(_GUIDE.findall(section)))

@@ -1,15 +1,12 @@
 """Hook of the site: shows notebooks as pages like all others, with their stored outputs."""
 
 import json
-import pathlib
 import posixpath
 import re
 
 from mkdocs.structure.files import File
 
 _LINK_TO_NOTEBOOK = re.compile(r"(\]\((?!\w+:)[^)\s]*)\.ipynb(?=[)#\s])")
-# In the order of preference.
-_TEXTS = "text/markdown", "text/plain"
 
 
 def on_files(files, config):
@@ -63,7 +60,7 @@ def as_markdown(notebook, name):
                 printed += "".join(data["text/plain"]) + "\n"
         if printed:
             # The picture of a cell comes after what it printed, as in most notebooks.
-            parts.insert(_after_source(parts), _fence(printed.rstrip("\n"), "text"))
+            parts.insert(_after_source(parts), _fence(printed.rstrip("\n"), "output"))
     title, *rest = parts[0].split("\n", 1)
     download = (
         f'<a class="md-button" href="{name}.ipynb" download>Download this tutorial as a notebook'
@@ -79,9 +76,3 @@ def _fence(text, language):
 def _after_source(parts):
     """The place behind the last block of code."""
     return max(i for i, part in enumerate(parts) if part.startswith("```python\n")) + 1
-
-
-def read(path):
-    """The Markdown of a notebook in a file."""
-    path = pathlib.Path(path)
-    return as_markdown(json.loads(path.read_text(encoding="utf-8")), path.stem)[0]

@@ -32,9 +32,7 @@ def on_files(files, config):
             f'~~~~~~{{ .python linenums="1" }}\n{text}~~~~~~\n'
         )
         uri = source_page(path)
-        files.append(
-            File.generated(config, uri, content=page, inclusion=InclusionLevel.NOT_IN_NAV)
-        )
+        files.append(File.generated(config, uri, content=page, inclusion=InclusionLevel.NOT_IN_NAV))
     _pages.clear()
     _pages.update(
         {
@@ -83,7 +81,11 @@ def overview(pages):
             for name in public_names()
             if name.page == page
         ]
-        parts.append("\n".join([f"## [{title}]({page})\n", "| name | what it is |", "|------|------|", *rows]))
+        parts.append(
+            "\n".join(
+                [f"## [{title}]({page})\n", "| name | what it is |", "|------|------|", *rows]
+            )
+        )
     return "\n\n".join(parts)
 
 
@@ -96,14 +98,19 @@ def links(name, pages):
     path, line = name.source
     source = f"../{source_page(path).removesuffix('.md')}.html#__codelineno-0-{line}"
     parts = [f'<a href="{source}">Source</a>']
-    explained = explanations(name, pages)[:_MOST_GUIDES]
+    explained = explanations(name, pages)[:_MOST_GUIDES] or [(uri, "") for uri in name.guides]
     if explained:
-        guides = ", ".join(
-            f'<a href="../{uri.removesuffix(".md")}.html#{slug}">{html.escape(title)}</a>'
-            for uri, title, slug in explained
-        )
-        parts.append(f"In the guides: {guides}")
+        guides = [
+            f'<a href="../{uri.removesuffix(".md")}.html#{slug}">{title(uri, pages)}</a>'
+            for uri, slug in explained
+        ]
+        parts.append(f"In the guides: {', '.join(guides)}")
     return f'<p class="entry-links">{" · ".join(parts)}</p>'
+
+
+def title(uri, pages):
+    heading = next(line for line in pages[uri].splitlines() if line.startswith("# "))
+    return html.escape(heading.removeprefix("# "))
 
 
 def explanations(name, pages):
@@ -114,8 +121,8 @@ def explanations(name, pages):
         pages: Dict of the URI of a page to its Markdown.
 
     Returns:
-        List of tuples of the URI, the title of the page, and the anchor of the section in which
-        the name comes up first, empty for the top of the page.
+        List of tuples of the URI and the anchor of the section in which the name comes up first,
+        empty for the top of the page.
     """
     # Words of everyday English count only where they are called.
     called = r"(?:kg|keras_grapes)\.(?:\w+\.)*" if name.short.islower() else r"\b"
@@ -124,8 +131,7 @@ def explanations(name, pages):
     for uri, text in pages.items():
         counts = count_by_section(text, pattern)
         if counts:
-            title = next(line for line in text.splitlines() if line.startswith("# "))[2:]
-            found.append((sum(counts.values()), uri, title, next(iter(counts))))
+            found.append((sum(counts.values()), uri, next(iter(counts))))
     found.sort(key=lambda entry: -entry[0])
     return [entry[1:] for entry in found]
 
@@ -141,7 +147,9 @@ def count_by_section(text, pattern):
         heading = None if in_block else _HEADING.match(line)
         if heading:
             level = len(heading[1])
-            anchor = "" if level == 1 else slugify(re.sub(r"[`*]|\]\(.*?\)|\[", "", heading[2]), "-")
+            anchor = (
+                "" if level == 1 else slugify(re.sub(r"[`*]|\]\(.*?\)|\[", "", heading[2]), "-")
+            )
             # Markdown numbers the anchors of equal headings: rather the top of the page.
             anchor = "" if anchor in used else anchor
             used.add(anchor)
