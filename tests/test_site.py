@@ -129,7 +129,7 @@ def test_the_search_finds_pages_by_words_that_they_do_not_use():
         assert path.exists() or path.with_suffix(".ipynb").exists(), uri
         page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri=uri), meta={})
         hook("search").on_page_markdown("", page, config)
-        assert page.meta["tags"] == words
+        assert page.meta["tags"][: len(words)] == words
 
 
 @pytest.fixture(scope="module")

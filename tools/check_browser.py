@@ -16,13 +16,16 @@ import contextlib
 import functools
 import http.server
 import pathlib
+import shutil
 import sys
 import threading
-import urllib.parse
 
 from playwright.sync_api import Error, sync_playwright
 
-SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
+SCREENS = {
+    "desktop": {"width": 1280, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
 SCHEMES = ("light", "dark")
 # What a reader looks for, and the page that should be among the first to be found.
 SEARCHES = {
@@ -38,6 +41,7 @@ SEARCHES = {
     "feedback alignment": "guides/feedback_alignment.html",
 }
 HITS = 3
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -79,24 +83,19 @@ def served(site):
 
 
 class Visitor:
-    """A reader with one screen and one colour scheme, who notes what goes wrong.
+    """A reader with one colour scheme, who notes what goes wrong.
 
     Args:
         browser: Playwright's browser.
-        screen: String, a key of `SCREENS`.
         scheme: String, one of `SCHEMES`.
         address: String, the start of the address of all pages.
     """
 
-    def __init__(self, browser, screen, scheme, address):
-        width, height = SCREENS[screen]
-        viewport = {"width": width, "height": height}
-        self._context = browser.new_context(viewport=viewport, color_scheme=scheme)
-        self.name = f"{screen}, {scheme}"
-        self.screen = screen
+    def __init__(self, browser, scheme, address):
+        self.scheme = scheme
         self.address = address
         self.faults = []
-        self.page = self._context.new_page()
+        self.page = browser.new_page(viewport=SCREENS["desktop"], color_scheme=scheme)
         self.page.on("console", self._note_console)
         self.page.on("pageerror", lambda error: self.faults.append(f"error in a script: {error}"))
         self.page.on("request", self._note_request)
@@ -108,92 +107,92 @@ class Visitor:
             self.faults.append(f"console: {message.text}")
 
     def _note_request(self, request):
-        own = request.url.startswith((self.address, "data:", "blob:", "about:"))
-        if not own:
+        if not request.url.startswith((self.address, "data:", "blob:", "about:")):
             self.faults.append(f"asks another host: {request.url}")
 
     def _note_response(self, response):
         if response.status >= 400:
             self.faults.append(f"{response.url} answers {response.status}")
 
-    def visit(self, path):
-        """Opens a page and returns a list of its faults."""
+    def visit(self, path, screenshots=None):
+        """Opens a page, looks at it on each screen, and returns a list of its faults."""
         self.faults = []
+        self.page.set_viewport_size(SCREENS["desktop"])
         self.page.goto(self.address + path, wait_until="load")
-        checks = [WIDER, PICTURES] + [SCROLLING] * (self.screen == "desktop")
-        for check in checks:
-            self.faults += self.page.evaluate(check)
+        for screen, size in SCREENS.items():
+            self.page.set_viewport_size(size)
+            checks = (WIDER, PICTURES, SCROLLING) if screen == "desktop" else (WIDER,)
+            for check in checks:
+                self.faults += [f"{fault} ({screen})" for fault in self.page.evaluate(check)]
+            if screenshots:
+                name = path.replace("/", "-").removesuffix(".html")
+                file = screenshots / f"{name}-{screen}-{self.scheme}.png"
+                self.page.screenshot(path=file, full_page=True)
         return self.faults
 
     def search(self, words):
-        """Looks for words; returns the addresses of what is found, the first ones first."""
-        self.page.fill("input.md-search__input", "")
-        self.page.fill("input.md-search__input", words)
-        self.page.wait_for_timeout(600)
-        found = "a.md-search-result__link"
+        """Types words into the search; returns the pages that are found, the first ones first."""
+        field = self.page.locator("input.md-search__input")
+        field.click()
+        field.clear()
+        field.press_sequentially(words)
+        found = self.page.locator("a.md-search-result__link")
         with contextlib.suppress(Error):
-            self.page.wait_for_selector(found, timeout=4000, state="attached")
-        links = [link.get_attribute("href") or "" for link in self.page.query_selector_all(found)]
-        pages = [
-            urllib.parse.unquote(link.split("?")[0].split("#")[0]).removeprefix(self.address)
-            for link in links
-        ]
-        return list(dict.fromkeys(page.lstrip("./") for page in pages))
-
-    def close(self):
-        self._context.close()
+            self.page.wait_for_timeout(1000)
+            found.first.wait_for(timeout=4000, state="attached")
+        links = [link.get_attribute("href").split("?")[0].split("#")[0] for link in found.all()]
+        return list(dict.fromkeys(link.removeprefix(self.address) for link in links))
 
 
 def check_searches(visitor, where):
     """Yields a line for each search that does not find its page."""
-    visitor.visit("index.html")
-    with contextlib.suppress(Error):
-        visitor.page.click("label[for=__search]:visible", timeout=2000)
+    visitor.page.set_viewport_size(SCREENS["desktop"])
     for words, wanted in SEARCHES.items():
-        found = visitor.search(words)
-        if not any(page.startswith(wanted) for page in found[:HITS]):
-            shown = ", ".join(found[:HITS]) or "nothing"
+        found = visitor.search(words)[:HITS]
+        if not any(page.startswith(wanted) for page in found):
+            shown = ", ".join(found) or "nothing"
             yield f"{where}: the search for '{words}' finds {shown}, not {wanted}"
 
 
 def problems(site, paths, screenshots=None):
     """Yields a line for each fault."""
     with sync_playwright() as playwright, served(site) as address:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        for screen in SCREENS:
-            for scheme in SCHEMES:
-                visitor = Visitor(browser, screen, scheme, address)
-                for path in paths:
-                    for fault in visitor.visit(path):
-                        yield f"{path} ({visitor.name}): {fault}"
-                    if screenshots:
-                        name = f"{path.replace('/', '-').removesuffix('.html')}-{screen}-{scheme}"
-                        visitor.page.screenshot(path=screenshots / f"{name}.png", full_page=True)
-                visitor.close()
-        folder = pathlib.Path(site).resolve().as_uri() + "/"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for scheme in SCHEMES:
+            visitor = Visitor(browser, scheme, address)
+            for path in paths:
+                for fault in visitor.visit(path, screenshots):
+                    yield f"{path}, {scheme}: {fault}"
+        folder = site.resolve().as_uri() + "/"
         for where, start in (("served", address), ("from the folder", folder)):
-            visitor = Visitor(browser, "desktop", "light", start)
+            visitor = Visitor(browser, "light", start)
             for fault in visitor.visit("index.html"):
-                yield f"index.html ({where}): {fault}"
+                yield f"index.html, {where}: {fault}"
             yield from check_searches(visitor, where)
-            visitor.close()
         browser.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=pathlib.Path, help="folder of the built site")
-    parser.add_argument("--pages", nargs="+", default=[""], help="start of the paths to look at")
+    parser.add_argument(
+        "--pages", nargs="+", help="start of the paths to look at; default: all but source/"
+    )
     parser.add_argument("--screenshots", type=pathlib.Path, metavar="DIR")
     options = parser.parse_args()
     if not options.site.is_dir():
         parser.error(f"{options.site} is no folder")
+    if not CHROMIUM:
+        parser.error("there is no chromium on this machine")
     if options.screenshots:
         options.screenshots.mkdir(parents=True, exist_ok=True)
     paths = sorted(
         path.relative_to(options.site).as_posix() for path in options.site.rglob("*.html")
     )
-    paths = [path for path in paths if path.startswith(tuple(options.pages))]
+    if options.pages:
+        paths = [path for path in paths if path.startswith(tuple(options.pages))]
+    else:
+        paths = [path for path in paths if not path.startswith("source/")]
     count = 0
     for line in problems(options.site, paths, options.screenshots):
         print(line)
