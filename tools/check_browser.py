@@ -99,7 +99,7 @@ class Visitor:
         self.page.on("console", self._note_console)
         self.page.on("pageerror", lambda error: self.faults.append(f"error in a script: {error}"))
         self.page.on("request", self._note_request)
-        self.page.on("requestfailed", lambda r: self.faults.append(f"{r.url} did not load"))
+        self.page.on("requestfailed", self._note_failure)
         self.page.on("response", self._note_response)
 
     def _note_console(self, message):
@@ -109,6 +109,11 @@ class Visitor:
     def _note_request(self, request):
         if not request.url.startswith((self.address, "data:", "blob:", "about:")):
             self.faults.append(f"asks another host: {request.url}")
+
+    def _note_failure(self, request):
+        # What the next page interrupts is no fault.
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"{request.url} did not load: {request.failure}")
 
     def _note_response(self, response):
         if response.status >= 400:

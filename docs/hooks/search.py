@@ -1,7 +1,5 @@
 """Hook of the site: what the search finds first, and by words that a page does not use itself."""
 
-from names import public_names
-
 # Times as relevant as the text alone makes a page.
 _BOOSTS = {
     "index.md": 2,
@@ -19,7 +17,6 @@ def on_page_markdown(markdown, page, config, **kwargs):
     for start, boost in _BOOSTS.items():
         if uri.startswith(start):
             page.meta.setdefault("search", {}).setdefault("boost", boost)
-    words = list(config.extra["search_words"].get(uri, ()))
-    words += [name.short for name in public_names() if uri == f"reference/{name.page}"]
+    words = config.extra["search_words"].get(uri)
     if words:
         page.meta["tags"] = [*page.meta.get("tags", []), *words]
