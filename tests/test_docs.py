@@ -1,7 +1,6 @@
 """The code of the documentation runs, page by page from the top, and its reference is complete."""
 
 import importlib.util
-import inspect
 import json
 import pathlib
 import re
@@ -31,6 +30,9 @@ write_outputs = module_at(ROOT / "tools" / "write_outputs.py")
 links = module_at(DOCS / "hooks" / "links.py")
 # They are to stay short, and show no outputs.
 WITHOUT_OUTPUTS = {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
+WITHOUT_OUTPUTS |= {
+    DOCS / "guides" / f"{name}.md" for name in ("neuromorphic_hardware", "event_data")
+}
 QUICK_NOTEBOOKS = {"quickstart"}
 
 
@@ -137,11 +139,7 @@ def resolve(name):
 
 def public(module):
     """Classes and functions that a module offers, those of its public modules included."""
-    names = getattr(module, "__all__", None)
-    if names is None:
-        own = inspect.getmembers(module, lambda v: getattr(v, "__module__", "") == module.__name__)
-        names = [name for name, value in own if not name.startswith("_") and callable(value)]
-    for name in names:
+    for name in module.__all__:
         value = getattr(module, name)
         if isinstance(value, types.ModuleType):
             yield from public(value)
