@@ -32,6 +32,19 @@ def check_positive_int(name, value, or_none=False):
     return int(value)
 
 
+def check_int(name, value, at_least):
+    """Returns an int not below a bound.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not is_int(value) or value < at_least:
+        raise ValueError(
+            f"`{name}` must be an int of at least {at_least}. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
 def check_seed(name, value, error=ValueError):
     """Returns an int or `None`.
 
@@ -43,7 +56,7 @@ def check_seed(name, value, error=ValueError):
     return None if value is None else int(value)
 
 
-def check_number(name, value, above=-math.inf, at_least=-math.inf, unit=""):
+def check_number(name, value, above=-math.inf, at_least=-math.inf):
     """Returns a finite number above one bound and not below the other, as a float.
 
     Raises:
@@ -52,8 +65,7 @@ def check_number(name, value, above=-math.inf, at_least=-math.inf, unit=""):
     if not (is_number(value) and math.isfinite(value) and above < value and at_least <= value):
         bound = f" above {above}" if above > -math.inf else ""
         bound += f" of at least {at_least}" if at_least > -math.inf else ""
-        kind = f"a number of {unit}" if unit else "a finite number"
-        raise ValueError(f"`{name}` must be {kind}{bound}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be a finite number{bound}. Received: {name}={value!r}")
     return float(value)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import activations, ops
 
+from keras_grapes.checks import check_positive_int, check_share
 from keras_grapes.groups import Group, register_grouping
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
@@ -574,8 +575,7 @@ class SSNU(SNU):
 
 
 def _check_units(units):
-    if not isinstance(units, numbers.Integral) or isinstance(units, bool) or units <= 0:
-        raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
+    check_positive_int("units", units)
 
 
 def _check_decay(decay, trainable_decay):
@@ -584,9 +584,7 @@ def _check_decay(decay, trainable_decay):
             f"`trainable_decay` must be one of {_TRAINABLE_DECAYS}. Received: "
             f"trainable_decay={trainable_decay!r}"
         )
-    is_number = isinstance(decay, numbers.Real) and not isinstance(decay, bool)
-    if not (is_number and 0 <= decay <= 1):
-        raise ValueError(f"`decay` must be a number from 0 to 1. Received: decay={decay!r}")
+    check_share("decay", decay)
     if trainable_decay and decay in (0, 1):
         raise ValueError(
             "A trainable `decay` must start above 0 and below 1, since its logit is what is "

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_grapes import checks
 from keras_grapes.layers.encodings import arguments, values
 from keras_grapes.types import Array, Tensor
 
@@ -55,9 +56,9 @@ def delta_code(
             [0., 0.],
             [0., 1.]]], dtype=float32)
     """
-    threshold = arguments.check_number("threshold", threshold, 0.0)
-    arguments.check_choice("polarity", polarity, POLARITIES)
-    arguments.check_choice("reference", reference, REFERENCES)
+    threshold = checks.check_number("threshold", threshold, above=0.0)
+    checks.check_choice("polarity", polarity, POLARITIES)
+    checks.check_choice("reference", reference, REFERENCES)
     if polarity == "channels":
         x, dtype = arguments.numbers_of(x, 3, "(batch, time, ..., features)")
     else:
@@ -125,9 +126,9 @@ class DeltaCoding(keras.layers.Layer):
         reference: str = "previous",
         **kwargs,
     ) -> None:
-        threshold = arguments.check_number("threshold", threshold, 0.0)
-        arguments.check_choice("polarity", polarity, POLARITIES)
-        arguments.check_choice("reference", reference, REFERENCES)
+        threshold = checks.check_number("threshold", threshold, above=0.0)
+        checks.check_choice("polarity", polarity, POLARITIES)
+        checks.check_choice("reference", reference, REFERENCES)
         super().__init__(**kwargs)
         self.threshold = threshold
         self.polarity = polarity

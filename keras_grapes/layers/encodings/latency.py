@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_grapes import checks
 from keras_grapes.layers.encodings import arguments, values
 from keras_grapes.types import Array, Tensor
 
@@ -56,7 +57,7 @@ def latency_code(x: Array, steps: int, threshold: float = 0.0, tau: float | None
            [0., 1., 0., 0.],
            [0., 0., 1., 0.]], dtype=float32)
     """
-    steps = arguments.check_count("steps", steps)
+    steps = checks.check_int("steps", steps, at_least=1)
     threshold, tau = _check(threshold, tau)
     x, dtype = arguments.numbers_of(x, 1, "(batch, ...)")
     values.refuse_integers(x, "Latency coding")
@@ -113,7 +114,7 @@ class LatencyCoding(keras.layers.Layer):
     def __init__(
         self, steps: int, threshold: float = 0.0, tau: float | None = None, **kwargs
     ) -> None:
-        steps = arguments.check_count("steps", steps)
+        steps = checks.check_int("steps", steps, at_least=1)
         threshold, tau = _check(threshold, tau)
         super().__init__(**kwargs)
         self.steps = steps
@@ -135,10 +136,10 @@ class LatencyCoding(keras.layers.Layer):
 
 
 def _check(threshold, tau):
-    threshold = arguments.check_number("threshold", threshold, 0.0, exclusive=False)
+    threshold = checks.check_number("threshold", threshold, at_least=0.0)
     if threshold >= 1 or (tau is not None and threshold == 0):
         raise ValueError(
             "`threshold` must be below 1, and above 0 with `tau`. Received: "
             f"threshold={threshold}, tau={tau!r}"
         )
-    return threshold, None if tau is None else arguments.check_number("tau", tau, 0.0)
+    return threshold, None if tau is None else checks.check_number("tau", tau, above=0.0)

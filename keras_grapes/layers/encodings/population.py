@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_grapes import checks
 from keras_grapes.layers.encodings import arguments, values
 from keras_grapes.types import Array, Tensor
 
@@ -128,10 +129,10 @@ class PopulationCoding(keras.layers.Layer):
 
 
 def _check(units, low, high, width):
-    units = arguments.check_count("units", units, 2)
-    low = arguments.check_number("low", low)
-    high = arguments.check_number("high", high)
+    units = checks.check_int("units", units, at_least=2)
+    low = checks.check_number("low", low)
+    high = checks.check_number("high", high)
     if high <= low:
         raise ValueError(f"`high` must be above `low`. Received: low={low}, high={high}")
     width = (high - low) / (units - 1) if width is None else width
-    return units, low, high, arguments.check_number("width", width, 0.0)
+    return units, low, high, checks.check_number("width", width, above=0.0)
