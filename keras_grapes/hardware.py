@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import graph, grouping, random
+from keras_grapes import graph, random
+from keras_grapes.groups import weight_layers
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -226,7 +227,7 @@ def constrain(model, constraint):
         constraint = _get_constraint(constraint)
     kernels = {
         id(kernel): (entry.layer, kernel)
-        for entry in grouping.weight_layers(model)
+        for entry in weight_layers(model)
         for group in entry.groups
         for kernel in group.kernels
         if isinstance(kernel, keras.Variable)

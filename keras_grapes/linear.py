@@ -5,12 +5,14 @@ import dataclasses
 import functools
 import typing
 
-import keras
 from keras import layers, ops
+
+from keras_grapes.groups.einsum import Equation
+from keras_grapes.layer_registry import LayerRegistry
 
 __all__ = ["LinearMap", "linear_map", "register_linear_map"]
 
-_linear_maps = {}
+_linear_maps = LayerRegistry("register_linear_map")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,17 +95,7 @@ def register_linear_map(layer_class):
     >>> [tuple(kernel.shape) for kernel in kg.FeedbackAlignment(model).feedback_kernels]
     [(8, 8)]
     """
-    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
-        raise TypeError(
-            "`register_linear_map` takes a subclass of `keras.layers.Layer`, as in "
-            f"`@register_linear_map(MyLayer)`. Received: {layer_class!r}"
-        )
-
-    def register(function):
-        _linear_maps[layer_class] = function
-        return function
-
-    return register
+    return _linear_maps.register(layer_class)
 
 
 def linear_map(layer):
@@ -114,19 +106,19 @@ def linear_map(layer):
             layer's name.
         TypeError: If a registered function returns something else.
     """
-    registered = [base for base in type(layer).__mro__ if base in _linear_maps]
-    if not registered or not layer.built:
+    registered = _linear_maps.base(layer)
+    if registered is None or not layer.built:
         return None
-    found = _linear_maps[registered[0]](layer)
+    found = _linear_maps.find(layer)(layer)
     if found is None:
         return None
     if not isinstance(found, LinearMap):
         raise TypeError(
-            f"The linear map registered for `{registered[0].__name__}` must be a "
+            f"The linear map registered for `{registered.__name__}` must be a "
             f"`keras_grapes.linear.LinearMap` or None. Received: {found!r}"
         )
     called_by = next(base for base in type(layer).__mro__ if "call" in vars(base))
-    if not issubclass(registered[0], called_by) or "call" in vars(layer):
+    if not issubclass(registered, called_by) or "call" in vars(layer):
         raise ValueError(
             "its class has a `call` of its own. Use Keras's own layer, or tell its linear map by "
             "`keras_grapes.register_linear_map`"
@@ -159,8 +151,7 @@ def _dense(layer):
 
 @register_linear_map(layers.EinsumDense)
 def _einsum_dense(layer):
-    terms, output = layer.equation.replace(" ", "").split("->")
-    inputs, kernel = terms.split(",")
+    inputs, kernel, output = Equation.of(layer)
     shared = [letter for letter in kernel if letter in inputs and letter not in output]
     after = inputs.partition("...")[2] or inputs
     return LinearMap(

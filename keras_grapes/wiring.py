@@ -5,7 +5,8 @@ import inspect
 import keras
 from keras import layers, ops
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph
+from keras_grapes.groups import is_wrapper, nested_groups
 from keras_grapes.linear import linear_map
 
 __all__ = ["Site", "Wiring"]
@@ -68,7 +69,7 @@ class Site:
         self.step = step
         self.depends = depends
         self.is_output = False
-        groups = [g for g in grouping.nested_groups(layer) if g.feeds_output]
+        groups = [g for g in nested_groups(layer) if g.feeds_output]
         has_nodes = len(groups) == 1 and groups[0].output_axis is not None
         self.group = groups[0] if has_nodes else None
         self._opened = OpenedLayer(self)
@@ -317,7 +318,7 @@ class Wiring:
             raise ValueError(_refusal(self.name, operation, str(error))) from error
         if linear is not None:
             return linear
-        if any(map(grouping.is_wrapper, [operation, *graph.all_layers(operation)])):
+        if any(map(is_wrapper, [operation, *graph.all_layers(operation)])):
             problem = (
                 "it modulates the error by itself. Pass `keras_grapes.strip(model)`, and "
                 "`modulation=` for GRAPES"
@@ -336,7 +337,7 @@ class Wiring:
 
 
 def _mixes_nodes(layer):
-    if grouping.nested_groups(layer):
+    if nested_groups(layer):
         return True
     leaves = [layer, *graph.all_layers(layer)]
     local = {id(w) for leaf in leaves if isinstance(leaf, LOCAL_WEIGHTS) for w in leaf.weights}

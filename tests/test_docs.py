@@ -1,10 +1,10 @@
 """The code of the documentation runs, page by page from the top, and its reference is complete."""
 
+import importlib.util
 import inspect
 import json
 import pathlib
 import re
-import sys
 import types
 
 import pytest
@@ -16,6 +16,20 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
+
+
+def module_at(path):
+    """A module that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+write_outputs = module_at(ROOT / "tools" / "write_outputs.py")
+links = module_at(DOCS / "links.py")
+# They are to stay short, and show no outputs.
+WITHOUT_OUTPUTS = {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
 SLOW_NOTEBOOKS = {"feedback_alignment", "spiking_networks"}
 
 
@@ -24,16 +38,29 @@ def page_name(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_code_blocks_run(page, tmp_path, monkeypatch, two_devices):
+def test_code_blocks_run_and_give_the_outputs_of_the_page(page, tmp_path, monkeypatch, two_devices):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     # Two strategies in one process collide.
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_devices)
-    names = {"__name__": "__main__"}
     text = page.read_text(encoding="utf-8")
     if "from sklearn" in text:
         pytest.importorskip("sklearn")
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)
+    if "images/guides/" in text:
+        pytest.importorskip("matplotlib")
+    found = []
+    for block, (printed, figures) in zip(write_outputs.blocks(text), write_outputs.run(text, page)):
+        if page not in WITHOUT_OUTPUTS:
+            for problem in write_outputs.problems(block, printed, figures, page):
+                found.append(f"{block.code}{problem}")
+    remedy = f"python tools/write_outputs.py {page_name(page)}"
+    assert not found, "\n\n".join([*found, f"If that is right: {remedy}"])
+
+
+def test_every_picture_of_the_guides_is_shown():
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    unused = [path.name for path in write_outputs.PICTURES.glob("*") if path.name not in pages]
+    assert not unused
 
 
 @pytest.mark.parametrize(
@@ -78,11 +105,8 @@ def documented():
 
 
 def resolve(name):
-    # `keras_grapes.models.summary` is a module and a function of it: the module comes first.
     owner, _, attribute = name.rpartition(".")
-    if not owner:
-        return keras_grapes
-    return getattr(sys.modules[owner] if owner in sys.modules else resolve(owner), attribute)
+    return getattr(resolve(owner), attribute) if owner else keras_grapes
 
 
 def public(module):
@@ -105,6 +129,69 @@ def test_the_reference_has_every_public_name_once():
     values = [resolve(name) for name in names]
     missing = {f"{v.__module__}.{v.__qualname__}" for v in public(keras_grapes) if v not in values}
     assert not missing
+
+
+@pytest.fixture(scope="module")
+def names():
+    return links.Names(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS, ids=page_name)
+def test_every_name_of_a_page_is_public_and_has_an_entry_to_link(page, names):
+    for name in set(
+        re.findall(r"\bkg\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", page.read_text("utf-8"))
+    ):
+        value = resolve(f"keras_grapes.{name}")
+        entry = names.find(name)
+        if entry is not None:
+            owner = resolve(entry)
+            assert value is owner or value is getattr(owner, name.rpartition(".")[2])
+        else:
+            assert isinstance(value, types.ModuleType), name
+
+
+@pytest.mark.parametrize(
+    "code, entry",
+    [
+        ("kg.SNU", "keras_grapes.SNU"),
+        ("kg.Grapes(optimizer, model=model)", "keras_grapes.Grapes"),
+        ("Grapes", "keras_grapes.Grapes"),
+        ("propagate", "keras_grapes.propagate"),
+        ("AlignmentAngle", "keras_grapes.callbacks.AlignmentAngle"),
+        ("kg.analysis.continual.forgetting", "keras_grapes.analysis.forgetting"),
+        ("keras_grapes.Modulation", "keras_grapes.Modulation"),
+        ("kg.summary", "keras_grapes.models.summary.summary"),
+        ("kg.layers.SNU", "keras_grapes.SNU"),
+        ("plot", None),
+        ("model.summary", None),
+        ("SNUs", None),
+        ("kg.hardware", None),
+    ],
+)
+def test_a_code_span_that_names_an_entry_is_linked_to_it(code, entry, names):
+    text = f"<p><code>{code}</code></p>"
+    link = f'<autoref identifier="{entry}"><code>{code}</code></autoref>'
+    assert links.linked(text, names) == (f"<p>{link}</p>" if entry else text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['<a href="x"><code>kg.SNU</code></a>', "<h2><code>kg.SNU</code></h2>", "<code>kg.SNU <b>"],
+)
+def test_what_is_linked_or_a_heading_stays_as_it_is(text, names):
+    assert links.linked(text, names) == text
+
+
+def test_names_in_blocks_of_code_are_linked(names):
+    name = '<span class="n">kg</span><span class="o">.</span><span class="n">SNU</span>'
+    text = f'<pre>{name}<span class="p">(</span></pre>'
+    link = f'<autoref identifier="keras_grapes.SNU">{name}</autoref>'
+    assert links.linked(text, names) == text.replace(name, link)
+
+
+def test_an_entry_knows_the_pages_that_use_it_most(names):
+    pages = {"a": "kg.SNU(2)", "b": "`kg.SNU`, kg.SNU", "c": "kg.hardware"}
+    assert links.uses(pages, names) == {"keras_grapes.SNU": ["b", "a"]}
 
 
 def test_the_citation_names_this_version():

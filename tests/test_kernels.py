@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 import keras_grapes as kg
-from keras_grapes import grouping, kernels
+from keras_grapes import kernels
+from keras_grapes.groups import layer_groups
 from tests import reference
 
 EINSUMS = {
@@ -122,7 +123,7 @@ def test_a_computed_kernel_is_taken_where_a_kernel_is():
     layer.build((None, 2))
     layer.set_weights([np.array([[1.0, 4.0], [1.0, 4.0]])])
     layer.quantize("int8")
-    (group,) = grouping.layer_groups(layer)
+    (group,) = layer_groups(layer)
     np.testing.assert_allclose(kg.node_importance(group.kernels[0]), [2.0, 8.0], rtol=1e-6)
     np.testing.assert_allclose(kg.Modulation()(list(group.kernels)), [1.0, 2.0], rtol=1e-6)
 
@@ -153,16 +154,16 @@ def test_error_below_a_quantized_layer():
     layer.build((None, 2))
     layer.kernel.assign([[1.0, 4.0], [1.0, 4.0]])
     layer.quantize("int8")
-    (group,) = grouping.layer_groups(layer)
+    (group,) = layer_groups(layer)
     np.testing.assert_allclose(group.factor(kg.Modulation()), [1.0, 2.0], rtol=1e-6)
 
 
 def test_factor_of_a_layer_with_adapters_follows_them():
     layer = build(layers.Dense(4), (3,))
-    (group,) = grouping.layer_groups(layer)
+    (group,) = layer_groups(layer)
     stored = group.variables
     enable_lora(layer)
-    (group,) = grouping.layer_groups(layer)
+    (group,) = layer_groups(layer)
     assert group.variables == stored, "the same variable stands for the kernel before and after"
     for _ in range(2):
         effective = layer(np.eye(3, dtype="float32")).numpy() - layer.bias.numpy()

@@ -27,9 +27,9 @@ MODULES = [
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
     ("version", "modulation", "graph", "backend", "kernels", "losses", "regularizers"),
-    ("random", "metrics"),
-    ("grouping",),
-    ("linear",),
+    ("random", "metrics", "layer_registry"),
+    ("groups",),
+    ("grouping", "linear"),
     ("wiring",),
     ("optimizers", "layers", "training"),
     ("models", "saving", "hardware"),

@@ -3,13 +3,16 @@
     python tools/write_results.py DIR NAME ... --preset long
     python tools/write_results.py --refresh
 
-DIR is the folder that `python -m examples.paper NAME --preset long` has written. Records, figure
-and tables of each study go to `docs/`, with `--partial` also of a study that is not through, which
-its caption says. `--refresh` writes all tables anew from the records in `docs/results/`. The text
-around them is written by hand.
+DIR is the folder that `python -m examples.paper NAME --preset long` has written. Each study gets a
+page, `docs/paper/NAME.md`, with its verdicts, figure and tables, and its records go to
+`docs/results/`; with `--partial` also a study that is not through, which its caption says.
+`--refresh` writes all tables anew from the records in `docs/results/`. The text around them is
+written by hand.
 """
 
 import argparse
+import dataclasses
+import html
 import json
 import pathlib
 import re
@@ -28,14 +31,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 RESULTS = DOCS / "results"
 PAGE = DOCS / "paper.md"
-PAGES = (PAGE, DOCS / "controls.md", DOCS / "earlier_results.md")
+STUDY_PAGES = DOCS / "paper"
 CLAIMS = "<!-- claims -->", "<!-- end of claims -->"
-# New studies stand ahead of it.
-AFTER = "\n## Data\n"
 SYMBOLS = {"holds": "✓", "does not hold": "✗", "not decided": "?", "not measured": "·"}
 _BLOCK = re.compile(
     r"<!-- from (results/\S+\.jsonl)(?:, preset (\w+))? -->\n(.*?)<!-- end of \1 -->", re.DOTALL
 )
+
+
+def pages():
+    """Lists the pages that have blocks: that of each study, and those of earlier records."""
+    earlier = [DOCS / "controls.md", DOCS / "earlier_results.md"]
+    return [*sorted(STUDY_PAGES.glob("*.md")), *earlier]
 
 
 def blocks(page):
@@ -50,43 +57,53 @@ def render(file, preset):
     if preset is None:
         found = Earlier(path.stem, records)
         return "\n\n".join([found.caption, found.tables, f"Records: [`{file}`]({file})."])
-    study = STUDIES[path.stem]
-    report = Report(study, preset, study.scale(preset), records)
+    report = report_of(path.stem, preset, records)
+    study = report.study
     versions = next(iter(report.records.values()))["versions"]
+    title = html.escape(study.title)
+    # Blank lines and `markdown` let the caption have code and links.
+    figure = (
+        "<figure markdown>\n\n"
+        f"![{title}](../images/{study.name}.png)\n\n"
+        f"<figcaption>{html.escape(report.caption)}</figcaption>\n\n</figure>"
+    )
     return "\n\n".join(
         [
+            *([_table(_rows(report), CLAIM_COLUMNS)] if study.claims else []),
             f"`python -m examples.paper {study.name} --preset {preset}`, Keras "
             f"{versions['keras']}, TensorFlow {versions['tensorflow']}: {len(report.records)} "
-            f"runs. {report.caption}",
+            f"of {report.runs} runs. Records: [`{file}`](../{file}).",
+            figure,
             report.tables,
-            f"![{study.title}](images/{study.name}.png)",
-            f"Records: [`{file}`]({file}).",
         ]
     )
 
 
-def claims(page):
-    """The table of all claims, and how many of them hold, by what the blocks of a page have."""
-    presets = {pathlib.Path(file).stem: preset for file, preset, _ in blocks(page) if preset}
+def report_of(name, preset, records):
+    study = STUDIES[name]
+    return Report(study, preset, study.scale(preset), records)
+
+
+def claims():
+    """The table of all claims, and how many of them hold, by what the pages of studies have."""
     rows, counts, beyond = [], dict.fromkeys(SYMBOLS, 0), 0
+    presets = {
+        pathlib.Path(file).stem: preset
+        for path in pages()
+        for file, preset, _ in blocks(path.read_text(encoding="utf-8"))
+        if preset
+    }
     for study in STUDIES.values():
-        outcomes, whole = (), True
+        report, shown = None, f"`{study.name}`"
         if study.name in presets:
             records = Records(RESULTS / f"{study.name}.jsonl").load()
-            scale = study.scale(presets[study.name])
-            report = Report(study, presets[study.name], scale, records)
-            outcomes, whole = report.outcomes, len(report.records) == report.runs
+            report = report_of(study.name, presets[study.name], records)
+            shown = f"[{shown}](paper/{study.name}.md)"
         for claim in study.claims:
-            found = claim.differences(outcomes) if outcomes else []
-            others = claim.against_mean_only(outcomes) if found else []
-            said = _said(found, whole) if found else "not measured"
-            counts[said] += 1
-            mean_only = _said(others, whole) if others else ""
-            beyond += said == mean_only == "holds"
-            rows.append(
-                f"| {claim.text} | {SYMBOLS[said]} {said} | {mean_only} | {_evidence(found)} | "
-                f"{claim.metric} | `{study.name}` |"
-            )
+            row = _row(claim, report)
+            counts[row.verdict] += 1
+            beyond += row.verdict == row.mean_only == "holds"
+            rows.append([*row.cells, shown])
     total = sum(counts.values())
     count = (
         f"Of {total} claims, **{counts['holds']} hold**, {counts['does not hold']} do not hold, "
@@ -94,9 +111,45 @@ def claims(page):
         f"with these settings yet. {beyond} of those that hold do so against the raised mean alone "
         "as well."
     )
-    columns = ("claim", "verdict", "against mean only", "better by", "measure", "study")
-    header = f"| {' | '.join(columns)} |"
-    return "\n".join([count, "", header, "| --- " * len(columns) + "|", *rows])
+    return f"{count}\n\n{_table(rows, (*CLAIM_COLUMNS, 'study'))}"
+
+
+CLAIM_COLUMNS = ("claim", "verdict", "against mean only", "better by", "measure")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What is said of a claim."""
+
+    claim: object
+    verdict: str
+    mean_only: str
+    evidence: str
+
+    @property
+    def cells(self):
+        said = f"{SYMBOLS[self.verdict]} {self.verdict}"
+        return [self.claim.text, said, self.mean_only, self.evidence, self.claim.metric]
+
+
+def _rows(report):
+    return [_row(claim, report).cells for claim in report.study.claims]
+
+
+def _row(claim, report):
+    """The row of a claim; `report` is `None` where nothing is recorded."""
+    found = claim.differences(report.outcomes) if report else []
+    if not found:
+        return Row(claim, "not measured", "", "")
+    whole = len(report.records) == report.runs
+    others = claim.against_mean_only(report.outcomes)
+    mean_only = _said(others, whole) if others else ""
+    return Row(claim, _said(found, whole), mean_only, _evidence(found))
+
+
+def _table(rows, columns):
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _said(differences, whole):
@@ -120,19 +173,16 @@ def _evidence(differences):
 
 def refresh():
     """Writes all blocks and the table of claims anew."""
-    for path in PAGES:
-        page = path.read_text(encoding="utf-8")
 
-        def block(match):
-            file, preset, _ = match.groups()
-            return _marked(file, preset or None, render(file, preset or None))
+    def block(match):
+        file, preset, _ = match.groups()
+        return _marked(file, preset or None, render(file, preset or None))
 
-        page = _BLOCK.sub(block, page)
-        if path == PAGE:
-            start, end = CLAIMS
-            above, rest = page.split(start)
-            page = f"{above}{start}\n\n{claims(page)}\n\n{end}{rest.split(end)[1]}"
-        path.write_text(page, encoding="utf-8")
+    for path in pages():
+        path.write_text(_BLOCK.sub(block, path.read_text(encoding="utf-8")), encoding="utf-8")
+    start, end = CLAIMS
+    above, rest = PAGE.read_text(encoding="utf-8").split(start)
+    PAGE.write_text(f"{above}{start}\n\n{claims()}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
     controls = RESULTS / "earlier" / "controls.jsonl"
     Earlier("controls", Records(controls).load()).save_figure(DOCS / "images" / "controls.png")
 
@@ -143,23 +193,21 @@ def _marked(file, preset, text):
 
 
 def write(name, folder, preset, partial, error):
-    """Takes the records of a study over and makes its figure; its block where it has none yet."""
-    study = STUDIES[name]
-    report = Report(study, preset, study.scale(preset), Records(folder / RECORDS).load())
+    """Takes the records of a study over and makes its figure; its page where it has none yet."""
+    report = report_of(name, preset, Records(folder / RECORDS).load())
     if not report.records or (len(report.records) < report.runs and not partial):
         error(f"{name} has {len(report.records)} of {report.runs} runs")
     file = f"results/{name}.jsonl"
     records = "".join(json.dumps(record) + "\n" for record in report.records.values())
     (DOCS / file).write_text(records, encoding="utf-8")
-    report.save_figure(DOCS / "images" / f"{name}.png")
-    page = PAGE.read_text(encoding="utf-8")
-    block = _marked(file, preset, "")
-    known = [match.group(0) for match in _BLOCK.finditer(page) if match.group(1) == file]
-    if known:
-        page = page.replace(known[0], block)
+    report.save_figure(DOCS / "images" / f"{name}.png", caption=False)
+    path, block = STUDY_PAGES / f"{name}.md", _marked(file, preset, "")
+    if path.exists():
+        # The text below the block stays; the preset may be another.
+        path.write_text(_BLOCK.sub(block, path.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        page = page.replace(AFTER, f"\n### {study.title}\n\n{block}\n{AFTER}", 1)
-    PAGE.write_text(page, encoding="utf-8")
+        STUDY_PAGES.mkdir(exist_ok=True)
+        path.write_text(f"# {report.study.title}\n\n{block}\n", encoding="utf-8")
     print(f"{name}: {len(report.records)} of {report.runs} runs")
 
 

@@ -78,7 +78,7 @@ class Earlier:
 
         study = STUDIES[self._name]
         picture = study.figure(self._outcomes, study.scale("reduced"))
-        figures.save(picture, study.title, self.caption, path)
+        figures.save(picture, path, study.title, self.caption)
 
     def _table(self, metric):
         label = labels(self._outcomes)

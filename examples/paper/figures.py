@@ -27,11 +27,13 @@ def new(rows, columns, **shared):
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def save(figure, title, caption, path):
+def save(figure, path, title="", caption=""):
     """Writes a figure with its title above and its caption below."""
     width = int(figure.get_size_inches()[0] * 10)
-    figure.suptitle("\n".join(textwrap.wrap(title, width)))
-    figure.supxlabel("\n".join(textwrap.wrap(caption, int(1.7 * width))), fontsize="x-small")
+    if title:
+        figure.suptitle("\n".join(textwrap.wrap(title, width)))
+    if caption:
+        figure.supxlabel("\n".join(textwrap.wrap(caption, int(1.7 * width))), fontsize="x-small")
     figure.savefig(path, dpi=120)
 
 

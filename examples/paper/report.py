@@ -46,11 +46,17 @@ class Report:
                 heading = f"Paired differences, {metric}: mean [95 % interval] (pairs)"
                 yield heading, table
 
-    def save_figure(self, path):
+    def save_figure(self, path, caption=True):
+        """Draws the study; a page that has title and caption as text needs neither in the figure.
+
+        Args:
+            path: Path of the image.
+            caption: Bool, whether the image has both. Defaults to `True`.
+        """
         from examples.paper import figures
 
         picture = self.study.figure(self.outcomes, self.scale)
-        figures.save(picture, self.title, self.caption, path)
+        figures.save(picture, path, *((self.title, self.caption) if caption else ()))
 
 
 def unique_runs(study, scale):

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph
 from keras_grapes.analysis import probing
+from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -229,7 +230,7 @@ def _measures(model):
             counted.update(id(part) for part in [inner, *graph.all_layers(inner)])
     unknown = [
         entry.layer
-        for entry in grouping.weight_layers(model)
+        for entry in weight_layers(model)
         if any(len(kernel.shape) > 1 for group in entry.groups for kernel in group.kernels)
         and id(entry.layer) not in counted
         and not counted.intersection(id(part) for part in graph.all_layers(entry.layer))

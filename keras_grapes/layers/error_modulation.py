@@ -8,7 +8,14 @@ import inspect
 import keras
 from keras import layers, ops
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph
+from keras_grapes.groups import (
+    error_modulated,
+    is_registered,
+    is_wrapper,
+    nested_groups,
+    remember_wrapper,
+)
 from keras_grapes.modulation import Modulation
 
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, layers.StackedRNNCells)
@@ -171,7 +178,7 @@ class ErrorModulation(keras.layers.Wrapper):
         self.supports_masking = layer.supports_masking
         self._passes_training = "training" in inspect.signature(layer.call).parameters
         check_wrappable(layer)
-        grouping.remember_wrapper(self)
+        remember_wrapper(self)
 
     def build(self, input_shape=None, **shapes):
         if not self.layer.built:
@@ -316,8 +323,8 @@ def output_group(layer):
         return _block_group(layer)
     if isinstance(layer, _CELLS):
         raise ValueError(_refusal(layer, _IS_CELL))
-    groups = grouping.nested_groups(layer)
-    if len(groups) > 1 and grouping.find_grouping(layer) is None:
+    groups = nested_groups(layer)
+    if len(groups) > 1 and not is_registered(layer):
         raise ValueError(_refusal(layer, _SEVERAL_KERNELS))
     groups = [group for group in groups if group.feeds_output]
     if not groups:
@@ -328,7 +335,7 @@ def output_group(layer):
 
 
 def _block_group(block):
-    weighted = [leaf for leaf in graph.leaf_layers(block) if grouping.nested_groups(leaf)]
+    weighted = [leaf for leaf in graph.leaf_layers(block) if nested_groups(leaf)]
     if len(weighted) != 1:
         raise ValueError(
             _refusal(
@@ -352,7 +359,7 @@ def _block_group(block):
 def _is_plain_keras_layer(layer):
     """Whether Keras's own class tells, before it is built, that a layer has no kernel."""
     own = type(layer).__module__.split(".")[0] == "keras"
-    return own and not graph.sublayers(layer) and grouping.find_grouping(layer) is None
+    return own and not graph.sublayers(layer) and not is_registered(layer)
 
 
 def check_output(layer, outputs):
@@ -385,13 +392,13 @@ def _over_outputs(layer, group, factor, outputs):
 
 def _check_modulated_once(layer):
     within = [layer, *graph.all_layers(layer)]
-    wrappers = [inner for inner in within if grouping.is_wrapper(inner)]
+    wrappers = [inner for inner in within if is_wrapper(inner)]
     if not wrappers:
         return
-    if grouping.find_grouping(layer) is not None:
+    if is_registered(layer):
         # Its output may have nodes of its own; they are known once it is built.
-        groups = grouping.nested_groups(layer) if layer.built else []
-        modulated = grouping.error_modulated(within)
+        groups = nested_groups(layer) if layer.built else []
+        modulated = error_modulated(within)
         if not any(modulated & set(group.keys) for group in groups if group.feeds_output):
             return
     raise ValueError(

@@ -8,7 +8,7 @@ import operator
 import keras
 from keras import activations, ops
 
-from keras_grapes.grouping import Group, register_grouping
+from keras_grapes.groups import Group, register_grouping
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike

@@ -2,16 +2,44 @@
 
 import collections
 import dataclasses
+import enum
 import functools
 import typing
 
 import keras
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph
+from keras_grapes.groups import Group, WeightLayer, has_unknown_weights, model_layers
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
 from keras_grapes.training.feedback import FeedbackModel, all_optimizers
+
+__all__ = []
+
+
+class Action(enum.Enum):
+    """What of a group of nodes is modulated."""
+
+    ERROR = "error"
+    UPDATE = "update"
+    NONE = "none"
+
+
+class Reason(enum.Enum):
+    """Why a group of nodes, or a layer without nodes, is not modulated."""
+
+    PLAIN_TRAINING = enum.auto()
+    OUTPUT_LAYER = enum.auto()
+    INNER_NODES = enum.auto()
+    NODES_ARE_NO_CHANNELS = enum.auto()
+    NOT_WRAPPED = enum.auto()
+    WRAPPED = enum.auto()
+    FROZEN = enum.auto()
+    FROZEN_BUT_ADAPTERS = enum.auto()
+    NOT_OF_THE_OPTIMIZER = enum.auto()
+    NO_KERNEL = enum.auto()
+    UNKNOWN_WEIGHTS = enum.auto()
 
 
 @dataclasses.dataclass(eq=False)
@@ -19,22 +47,24 @@ class NodeGroup:
     """A group of nodes of a model and what modulates it.
 
     Attributes:
-        entry: The `keras_grapes.grouping.WeightLayer` that owns its weights.
+        entry: The `keras_grapes.groups.WeightLayer` that owns its weights.
         group: The `keras_grapes.grouping.Group`.
         modulation: The `Modulation` of the nodes, or the one that they would have.
-        status: String, `"error"` or `"update"` for what is modulated, else `"no"` and why.
+        action: The `Action`.
+        reason: The `Reason` for `Action.NONE`, else `None`.
         factor_by: Function from a `Modulation` to the factors now.
     """
 
-    entry: grouping.WeightLayer
-    group: grouping.Group
+    entry: WeightLayer
+    group: Group
     modulation: Modulation
-    status: str
+    action: Action
+    reason: Reason | None
     factor_by: typing.Callable
 
     @property
     def is_modulated(self):
-        return self.status in ("error", "update")
+        return self.action is not Action.NONE
 
     def factor(self):
         """Returns the factors of the nodes now, an array."""
@@ -50,66 +80,38 @@ def node_groups(model):
     Returns:
         List of `NodeGroup`, in the order of the graph.
     """
-    grapes = find_grapes(model)
-    updated_by = {}
-    for optimizer in grapes:
-        groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
-        updated_by.update((key, optimizer) for group in groups for key in group.keys)
-    rule_factors = _rule_factors(model)
-    wrappers = [layer for layer in graph.all_layers(model) if isinstance(layer, ErrorModulation)]
-    # By the layer: with LoRA or quantized, its kernel is another tensor at every access.
-    wrapper_of = {
-        id(inner): wrapper
-        for wrapper in wrappers
-        for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]
-    }
+    modulators = _Wrappers(model), _Rule(model), _Optimizers(model)
 
-    found = []
-    for entry in weight_layers(model):
-        for group in entry.groups:
-            key = group.keys[0]
-            factor_by = group.factor
-            wrapper = wrapper_of.get(id(entry.layer))
-            acts = wrapper is None or group.feeds_output
-            wrapper = wrapper or _wrapper_within(entry.layer, group, wrappers)
-            if wrapper is not None:
-                status = "error" if acts else "no: inner nodes of the layer"
-                modulation = wrapper.modulation
-            elif key in rule_factors:
-                status, modulation = "error", model.modulation
-                factor_by = rule_factors[key]
-            else:
-                optimizer = updated_by.get(key, grapes[0] if grapes else None)
-                modulation = optimizer.modulation if optimizer else Modulation()
-                if key in updated_by:
-                    status = "update"
-                elif entry.is_output_group(group):
-                    status = "no: output layer" + (", guessed" if entry.output_guessed else "")
-                elif grapes:
-                    status = "no: not known to the optimizer, pass model="
-                    if not any(_is_trainable(k) for k in group.kernels):
-                        status = "no: frozen"
-                        if getattr(entry.layer, "lora_enabled", False):
-                            status = "no: frozen, only its LoRA adapters train"
-                elif wrappers:
-                    status = "no: not wrapped"
-                    if group.output_axis is None:
-                        status = "no: nodes are not the channels of its output"
-                else:
-                    status = "no"
-            found.append(NodeGroup(entry, group, modulation, status, factor_by))
-    return found
+    def describe(entry, group):
+        for modulator in modulators:
+            found = modulator.describe(entry, group)
+            if found is not None:
+                return found
+        if entry.is_output_group(group):
+            reason = Reason.OUTPUT_LAYER
+        else:
+            reasons = [modulator.why_not(entry, group) for modulator in reversed(modulators)]
+            reason = next(filter(None, reasons), Reason.PLAIN_TRAINING)
+        modulation = next(filter(None, (m.modulation for m in modulators)), Modulation())
+        return NodeGroup(entry, group, modulation, Action.NONE, reason, group.factor)
+
+    return [describe(entry, group) for entry in weight_layers(model) for group in entry.groups]
+
+
+def why_without_nodes(layer):
+    """The `Reason` why a layer with weights, whose nodes are not known, is not modulated."""
+    return Reason.UNKNOWN_WEIGHTS if has_unknown_weights(layer) else Reason.NO_KERNEL
 
 
 def weight_layers(model):
-    """Lists the `keras_grapes.grouping.WeightLayer`s of the model that is trained.
+    """Lists the `keras_grapes.groups.WeightLayer`s of the model that is trained.
 
     The output layers are those that were said to the optimizer that it is compiled with, if any.
     """
     trained = trained_model(model)
     said = [optimizer.output_layers_of(trained) for optimizer in find_grapes(model)]
     said = [output_layers for output_layers in said if output_layers is not None]
-    return grouping.weight_layers(trained, said[0] if said else None)
+    return model_layers.weight_layers(trained, said[0] if said else None)
 
 
 def names(groups):
@@ -142,24 +144,97 @@ def trained_model(model):
     return model.model if isinstance(model, FeedbackModel) else model
 
 
-def _rule_factors(model):
-    """Maps kernels to the functions that give the factors of a feedback rule."""
-    if not isinstance(model, FeedbackModel) or model.modulation is None:
-        return {}
-    return {
-        group.keys[0]: functools.partial(model.factor, place)
-        for place, group in enumerate(model.hidden_groups)
-    }
+# What can modulate nodes. Each has `describe(entry, group)`, which returns a `NodeGroup` for nodes
+# that are its own and `None` for others; `why_not(entry, group)`, the reason why others are not;
+# and `modulation`, the one that others would have.
 
 
-def _wrapper_within(layer, group, wrappers):
-    """The `ErrorModulation` in a layer that acts on a group of it, or `None`."""
-    within = {id(inner) for inner in graph.all_layers(layer)}
-    for wrapper in wrappers:
-        if id(wrapper) in within and set(output_group(wrapper.layer).keys) & set(group.keys):
-            return wrapper
-    return None
+class _Wrappers:
+    """The `ErrorModulation`s in a model."""
+
+    modulation = None
+
+    def __init__(self, model):
+        layers = graph.all_layers(model)
+        self._wrappers = [layer for layer in layers if isinstance(layer, ErrorModulation)]
+        # By the layer: with LoRA or quantized, its kernel is another tensor at every access.
+        self._around = {
+            id(inner): wrapper
+            for wrapper in self._wrappers
+            for inner in [wrapper.layer, *graph.all_layers(wrapper.layer)]
+        }
+
+    def describe(self, entry, group):
+        around = self._around.get(id(entry.layer))
+        wrapper = around or self._within(entry.layer, group)
+        if wrapper is None:
+            return None
+        acts = around is None or group.feeds_output
+        action = Action.ERROR if acts else Action.NONE
+        reason = None if acts else Reason.INNER_NODES
+        return NodeGroup(entry, group, wrapper.modulation, action, reason, group.factor)
+
+    def why_not(self, entry, group):
+        if not self._wrappers:
+            return None
+        no_channels = group.output_axis is None
+        return Reason.NODES_ARE_NO_CHANNELS if no_channels else Reason.NOT_WRAPPED
+
+    def _within(self, layer, group):
+        """The `ErrorModulation` in a layer that acts on a group of it, or `None`."""
+        within = {id(inner) for inner in graph.all_layers(layer)}
+        for wrapper in self._wrappers:
+            if id(wrapper) in within and set(output_group(wrapper.layer).keys) & set(group.keys):
+                return wrapper
+        return None
 
 
-def _is_trainable(kernel):
-    return getattr(kernel, "trainable", False)
+class _Rule:
+    """A feedback model with a modulation."""
+
+    modulation = None
+
+    def __init__(self, model):
+        self._model = model
+        self._places = {}
+        if isinstance(model, FeedbackModel) and model.modulation is not None:
+            self._places = {group.keys[0]: i for i, group in enumerate(model.hidden_groups)}
+
+    def describe(self, entry, group):
+        place = self._places.get(group.keys[0])
+        if place is None:
+            return None
+        factor_by = functools.partial(self._model.factor, place)
+        return NodeGroup(entry, group, self._model.modulation, Action.ERROR, None, factor_by)
+
+    def why_not(self, entry, group):
+        return None
+
+
+class _Optimizers:
+    """The `Grapes` that a model is compiled with."""
+
+    def __init__(self, model):
+        self._grapes = find_grapes(model)
+        self._updates = {}
+        for optimizer in self._grapes:
+            groups = optimizer.groups if optimizer.built else optimizer.find_groups(model)
+            self._updates.update((key, optimizer) for group in groups for key in group.keys)
+
+    @property
+    def modulation(self):
+        return self._grapes[0].modulation if self._grapes else None
+
+    def describe(self, entry, group):
+        optimizer = self._updates.get(group.keys[0])
+        if optimizer is None:
+            return None
+        return NodeGroup(entry, group, optimizer.modulation, Action.UPDATE, None, group.factor)
+
+    def why_not(self, entry, group):
+        if not self._grapes:
+            return None
+        if any(getattr(kernel, "trainable", False) for kernel in group.kernels):
+            return Reason.NOT_OF_THE_OPTIMIZER
+        has_adapters = getattr(entry.layer, "lora_enabled", False)
+        return Reason.FROZEN_BUT_ADAPTERS if has_adapters else Reason.FROZEN

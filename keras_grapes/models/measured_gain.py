@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import backend, graph
+from keras_grapes.groups import is_wrapper, weight_layers
 from keras_grapes.layers.error_modulation import modulated_gradients, plain_gradients
 from keras_grapes.models import propagation
 from keras_grapes.models.gain_bound import readable
@@ -111,7 +112,7 @@ def error_gain(model, x, y, modulation=None, loss=None, training=True):
             "`error_gain` takes a `keras.Model` whose errors take the way of its graph. Received: "
             f"model={model!r} of type {type(model).__name__}{graph.keras_2_hint(model)}"
         )
-    if not any(grouping.is_wrapper(layer) for layer in graph.all_layers(model)):
+    if not any(is_wrapper(layer) for layer in graph.all_layers(model)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = propagation.propagate(model, modulation)
@@ -139,7 +140,7 @@ def _named_weights(model):
     """Maps names to the matrices of weights that are trained: the layer's name, or the path."""
     trained = {id(weight) for weight in model.trainable_variables}
     found = {}
-    for entry in grouping.weight_layers(model):
+    for entry in weight_layers(model):
         if entry.groups:
             for weight in entry.layer.weights:
                 if id(weight) in trained and len(weight.shape) > 1:

@@ -4,7 +4,14 @@ import warnings
 
 import keras
 
-from keras_grapes import graph, grouping
+from keras_grapes import graph
+from keras_grapes.groups import (
+    error_modulated,
+    has_unknown_weights,
+    is_wrapper,
+    nested_groups,
+    weight_layers,
+)
 from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
 from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
@@ -79,7 +86,7 @@ def propagate(model, modulation=None, select=None, *, output_layers=None):
             "`propagate` leaves these hidden layers as they are:\n" + "\n".join(refused),
             stacklevel=2,
         )
-    if not chosen and not any(map(grouping.is_wrapper, graph.all_layers(model))):
+    if not chosen and not any(map(is_wrapper, graph.all_layers(model))):
         warnings.warn(
             f"`propagate` found no hidden layer to wrap in model '{model.name}': the copy trains "
             "as the model does.",
@@ -127,14 +134,14 @@ def strip(model):
 
 def _choose(model, select, output_layers):
     """Ids of the layers to wrap, and a line for each hidden layer that cannot be."""
-    entries = grouping.weight_layers(model, output_layers)
+    entries = weight_layers(model, output_layers)
     output = {id(w) for entry in entries if entry.is_output for w in entry.layer.weights}
     parts = copying.parts(model)
     ids = {id(part) for part in parts}
     chosen, refused = set(), []
     for layer in parts:
         if graph.is_functional(layer):
-            hidden = [e for e in grouping.weight_layers(layer) if e.groups]
+            hidden = [e for e in weight_layers(layer) if e.groups]
             hidden = [e for e in hidden if not any(id(w) in output for w in e.layer.weights)]
             if hidden and (select is None or select(layer)):
                 refused.append(_unopened(layer))
@@ -142,13 +149,13 @@ def _choose(model, select, output_layers):
         # What it holds of other parts, as a tied decoder does, feeds the nodes of those.
         held = [inner for inner in graph.all_layers(layer) if id(inner) in ids]
         held = {id(weight) for inner in held for weight in inner.weights}
-        groups = grouping.nested_groups(layer)
+        groups = nested_groups(layer)
         groups = [g for g in groups if not any(id(v) in held for v in g.variables)]
-        unknown = not groups and grouping.has_unknown_weights(layer)
+        unknown = not groups and has_unknown_weights(layer)
         is_output = any(id(w) in output for w in layer.weights)
         if is_output or isinstance(layer, ErrorModulation) or not (groups or unknown):
             continue
-        modulated = grouping.error_modulated(graph.all_layers(layer))
+        modulated = error_modulated(graph.all_layers(layer))
         rest = [g for g in groups if not set(g.keys) <= modulated]
         if modulated and not rest:
             continue

@@ -7,7 +7,8 @@ import warnings
 import keras
 from keras import ops
 
-from keras_grapes import backend, grouping
+from keras_grapes import backend
+from keras_grapes.groups import error_modulated, path_of
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.inner_optimizer import (
     check_rate_is_used,
@@ -150,7 +151,7 @@ class Grapes(keras.optimizers.Optimizer):
         groups, left_alone, notes = self._find(variables)
         self.inner_optimizer.build(variables)
         if left_alone:
-            names = [grouping.path_of(group.kernels[0]) for group in left_alone]
+            names = [path_of(group.kernels[0]) for group in left_alone]
             notes.append(
                 f"`Grapes` leaves {len(names)} kernels alone whose error `ErrorModulation` "
                 f"modulates already: {names}. Use one of the two, or call "
@@ -187,8 +188,11 @@ class Grapes(keras.optimizers.Optimizer):
         return self._grouping.output_guessed
 
     def output_layers_of(self, model):
-        """Returns the `output_layers` that it was given with a model, `None` for another one."""
-        return self._grouping.output_layers if self._grouping.model is model else None
+        """Returns the `output_layers` that it was given with a model, `None` for another one.
+
+        A saved optimizer knows them again in the loaded model.
+        """
+        return self._grouping.output_layers_of(model)
 
     def find_groups(self, model):
         """Returns the `groups` that the optimizer will have once built for `model`."""
@@ -197,7 +201,7 @@ class Grapes(keras.optimizers.Optimizer):
     def _find(self, variables):
         """Groups to modulate, those that an `ErrorModulation` has, and notes for the user."""
         groups, notes = self._grouping.find(variables)
-        elsewhere = grouping.error_modulated(self._grouping.layers)
+        elsewhere = error_modulated(self._grouping.layers)
         keep = [group for group in groups if not elsewhere & set(group.keys)]
         leave = [group for group in groups if elsewhere & set(group.keys)]
         return keep, leave, notes

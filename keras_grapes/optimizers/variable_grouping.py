@@ -4,7 +4,15 @@ import math
 
 import keras
 
-from keras_grapes import backend, graph, grouping
+from keras_grapes import backend, graph
+from keras_grapes.groups import (
+    Group,
+    group_by_name,
+    is_kernel_name,
+    is_unknown,
+    path_of,
+    weight_layers,
+)
 from keras_grapes.optimizers.variable_paths import AmbiguousPathsError, pair_by_path
 
 __all__ = []
@@ -13,13 +21,16 @@ __all__ = []
 class NameGrouping:
     """Finds the groups among an optimizer's variables by their names."""
 
-    model = None
     layers = None
     output_guessed = True
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user."""
-        return grouping.group_by_name(variables), _adapter_notes(variables)
+        return group_by_name(variables), _adapter_notes(variables)
+
+    def output_layers_of(self, model):
+        """Returns the layers of a model that were said to compute its outputs, or `None`."""
+        return None
 
     def get_config(self, built_with):
         if built_with is None:
@@ -50,7 +61,7 @@ class ModelGrouping:
         self.model = model
         self.output_layers = output_layers
         # What is wrong with `output_layers` is said at once.
-        grouping.weight_layers(model, output_layers)
+        weight_layers(model, output_layers)
 
     @property
     def layers(self):
@@ -58,8 +69,12 @@ class ModelGrouping:
 
     @property
     def output_guessed(self):
-        entries = grouping.weight_layers(self.model, self.output_layers)
+        entries = weight_layers(self.model, self.output_layers)
         return any(entry.is_output and entry.output_guessed for entry in entries)
+
+    def output_layers_of(self, model):
+        """Returns the layers of a model that were said to compute its outputs, or `None`."""
+        return self.output_layers if model is self.model else None
 
     def find(self, variables):
         """Returns the groups, and a list of notes for the user.
@@ -67,7 +82,7 @@ class ModelGrouping:
         Raises:
             ValueError: If the variables are another model's.
         """
-        entries = grouping.weight_layers(self.model, self.output_layers)
+        entries = weight_layers(self.model, self.output_layers)
         hidden = _hidden_groups(entries)
         given = {backend.variable_key(v) for v in variables}
         groups = [group for group in hidden if given & set(group.keys)]
@@ -92,7 +107,7 @@ class ModelGrouping:
         foreign = [v for v in variables if backend.variable_key(v) not in own]
         if not foreign:
             return []
-        names = [grouping.path_of(v) for v in foreign[:3]]
+        names = [path_of(v) for v in foreign[:3]]
         if len(foreign) == len(variables) or any(map(_is_kernel, foreign)):
             raise ValueError(
                 f"The optimizer was made for model '{self.model.name}' but is built with "
@@ -107,15 +122,19 @@ class ModelGrouping:
 
     def get_config(self, built_with):
         weights = list(self.model.weights)
-        hidden = _hidden_groups(grouping.weight_layers(self.model, self.output_layers))
+        entries = weight_layers(self.model, self.output_layers)
+        hidden = _hidden_groups(entries)
+        said = None
+        if self.output_layers is not None:
+            said = [entry.layer.weights[0] for entry in entries if entry.is_output]
         if built_with is None:
-            return _describe(self, hidden, weights)
+            return _describe(self, hidden, weights, output_layers=said)
         own = {backend.variable_key(v) for v in weights}
         weights += [v for v in built_with if backend.variable_key(v) not in own]
         given = {backend.variable_key(v) for v in built_with}
         groups = [group for group in hidden if given & set(group.keys)]
         others = [group for group in hidden if not given & set(group.keys)]
-        return _describe(self, groups, weights, not_trained=others)
+        return _describe(self, groups, weights, others, said)
 
 
 class StoredGrouping:
@@ -125,11 +144,11 @@ class StoredGrouping:
         config: Dict with `weights`, a list of the path, the shape and whether it was trained of
             each weight that was known, in their order; `groups`, with the `incoming_axes` and the
             places in `weights` of the `kernels` of each; `not_trained`, the places of hidden
-            kernels that the optimizer did not train; `output_guessed`, whether the rest of the
-        kernels is left alone by a guess; `by_name`, whether no model was known.
+            kernels that the optimizer did not train; `output_layers`, the place of a weight of each
+            layer that was said to compute the outputs, or `None`; `output_guessed`, whether the
+            rest of the kernels is left alone by a guess; `by_name`, whether no model was known.
     """
 
-    model = None
     layers = None
 
     def __init__(self, config):
@@ -162,8 +181,22 @@ class StoredGrouping:
             if any(kernel is None for kernel in kernels):
                 raise self._refusal(variables, "only a part of the kernels of a node is trained")
             axes = [tuple(axes) for axes in entry["incoming_axes"]]
-            groups.append(grouping.Group(kernels, axes))
+            groups.append(Group(kernels, axes))
         return groups, [*self._notes(found, variables), *_adapter_notes(variables)]
+
+    def output_layers_of(self, model):
+        """Returns the layers of a model that were said to compute its outputs, or `None`."""
+        said = self.config.get("output_layers")
+        if said is None:
+            return None
+        for numbered in (True, False):
+            try:
+                found = pair_by_path(self.config["weights"], model.weights, numbered)
+            except AmbiguousPathsError:
+                continue
+            if all(place in found for place in said):
+                return [_owner(model, found[place]) for place in said]
+        return None
 
     def _match(self, variables):
         """The variables by their places in the list of stored weights.
@@ -186,14 +219,14 @@ class StoredGrouping:
             if part_of_them is None and any(_is_kernel(v) for v in found.values()):
                 part_of_them = found
             if unknown:
-                problem = f"it does not know {[grouping.path_of(v) for v in unknown[:3]]}"
+                problem = f"it does not know {[path_of(v) for v in unknown[:3]]}"
         if by_name:
             return part_of_them
         raise self._refusal(variables, problem)
 
     def _refusal(self, variables, problem):
         paths = [path for path, *_ in self._kernels()]
-        given = [grouping.path_of(v) for v in variables if _is_kernel(v)]
+        given = [path_of(v) for v in variables if _is_kernel(v)]
         return ValueError(
             "This optimizer was restored for a model with other kernels than those that it is "
             f"built with: {problem}. It modulates {paths[:5]}. Received: {given[:5]}. Make a new "
@@ -207,15 +240,15 @@ class StoredGrouping:
     def _notes(self, found, variables):
         notes = []
         known = {id(v) for v in found.values()}
-        late = [grouping.path_of(found[p]) for p in self.config["not_trained"] if p in found]
-        late += [grouping.path_of(v) for v in variables if id(v) not in known and _is_kernel(v)]
+        late = [path_of(found[p]) for p in self.config["not_trained"] if p in found]
+        late += [path_of(v) for v in variables if id(v) not in known and _is_kernel(v)]
         if late:
             notes.append(
                 "This `Grapes` was restored, and modulates the kernels that it modulated when it "
                 f"was saved. These were not trained then and learn at the plain rate: {late}. To "
                 "have them modulated make a new optimizer: Grapes(..., model=model)."
             )
-        extra = [grouping.path_of(v) for v in variables if id(v) not in known]
+        extra = [path_of(v) for v in variables if id(v) not in known]
         extra = [path for path in extra if path not in late]
         if extra:
             notes.append(
@@ -242,11 +275,18 @@ class StoredGrouping:
         return {**self.config, "weights": weights, "groups": trained, "not_trained": not_trained}
 
 
+def _owner(model, variable):
+    """The layer of a model that owns a variable, not one around that layer."""
+    owners = [entry.layer for entry in weight_layers(model)]
+    owners = [layer for layer in owners if any(weight is variable for weight in layer.weights)]
+    return min(owners, key=lambda layer: len(layer.weights))
+
+
 def _entry(variable):
-    return [grouping.path_of(variable), list(variable.shape), bool(variable.trainable)]
+    return [path_of(variable), list(variable.shape), bool(variable.trainable)]
 
 
-def _describe(found_by, groups, weights, not_trained=()):
+def _describe(found_by, groups, weights, not_trained=(), output_layers=None):
     """The groups as a `StoredGrouping` finds them again."""
     place_of = {backend.variable_key(weight): place for place, weight in enumerate(weights)}
     return {
@@ -259,6 +299,8 @@ def _describe(found_by, groups, weights, not_trained=()):
             for group in groups
         ],
         "not_trained": [place_of[key] for group in not_trained for key in group.keys],
+        "output_layers": output_layers
+        and [place_of[backend.variable_key(weight)] for weight in output_layers],
         "output_guessed": found_by.output_guessed,
     }
 
@@ -270,11 +312,11 @@ def _hidden_groups(entries):
 
 
 def _is_kernel(variable):
-    return grouping.is_kernel_name(variable) and len(variable.shape) >= 2
+    return is_kernel_name(variable) and len(variable.shape) >= 2
 
 
 def _adapter_notes(variables):
-    adapters = [grouping.path_of(v) for v in variables if v.name.startswith("lora_kernel")]
+    adapters = [path_of(v) for v in variables if v.name.startswith("lora_kernel")]
     if not adapters:
         return []
     return [
@@ -286,7 +328,7 @@ def _adapter_notes(variables):
 
 def _unknown_weights_notes(entries):
     """Says so where most of the weights between nodes are of layers whose nodes are not known."""
-    unknown = [e.layer for e in entries if grouping.is_unknown(e.layer)]
+    unknown = [e.layer for e in entries if is_unknown(e.layer)]
     known = sum(math.prod(k.shape) for e in entries for g in e.groups for k in g.kernels)
     left = sum(
         math.prod(weight.shape)
@@ -312,5 +354,5 @@ def _unknown_output_notes(entries):
         "`keras_grapes.register_grouping`, or name the output layers: "
         "Grapes(..., model=model, output_layers=[...])."
         for e in entries
-        if e.is_output and e.output_guessed and grouping.is_unknown(e.layer)
+        if e.is_output and e.output_guessed and is_unknown(e.layer)
     ]

@@ -8,7 +8,7 @@ subclassed model are numbered anew. What stays is the end of the path and the sh
 import collections
 import re
 
-from keras_grapes import grouping
+from keras_grapes.groups import path_of
 
 __all__ = []
 
@@ -41,7 +41,7 @@ def pair_by_path(stored, variables, numbered=True):
         for place, (path, shape, trained) in enumerate(stored)
     ]
     here = [
-        _Named(grouping.path_of(variable), variable.shape, numbered, place)
+        _Named(path_of(variable), variable.shape, numbered, place)
         for place, variable in enumerate(variables)
     ]
     found = {}

@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 import keras_grapes as kg
-from keras_grapes import backend, grouping
+from keras_grapes import backend
+from keras_grapes.groups import error_modulated, layer_groups
 from tests import reference
 
 RNG = np.random.default_rng(0)
@@ -107,7 +108,7 @@ def test_gradient_by_hand():
 def test_channels_first():
     layer = layers.Conv2D(4, 3, data_format="channels_first", padding="same")
     layer.build((None, 3, 6, 6))
-    group = grouping.layer_groups(layer)[0]
+    group = layer_groups(layer)[0]
     factor = group.over_output(keras.ops.arange(4.0), (None, 4, 6, 6))
     assert tuple(factor.shape) == (1, 4, 1, 1)
     # Behind a global pooling the channels are the last axis.
@@ -215,7 +216,7 @@ def test_block_modulates_after_its_normalization_and_nonlinearity():
     wrapped = kg.ErrorModulation(block)
     wrapped(x)
     assert len(wrapped.weights) == len(block.weights)
-    assert backend.variable_key(block.layers[0].kernel) in grouping.error_modulated()
+    assert backend.variable_key(block.layers[0].kernel) in error_modulated()
 
 
 @pytest.mark.parametrize("training", [False, True])
