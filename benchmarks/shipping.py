@@ -10,6 +10,7 @@ of a request of one image, and the size of the files.
     python benchmarks/shipping.py --model runs/digits/model.keras --dataset digits
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -53,16 +55,45 @@ def main():
         parser.error(f"--model: there is no {arguments.model}; run examples/spiking_mnist.py")
     digits = data.load_for(parser, arguments.dataset).flattened()
     model = keras.models.load_model(arguments.model)
+    stations = [*on_a_server(model, digits), *on_a_device(model, digits, arguments.images)]
+    times = {station.name: [] for station in stations}
+    for _ in range(REQUESTS):
+        # In turn: what else the machine does hits all alike.
+        for station in stations:
+            start = time.perf_counter()
+            station.request()
+            times[station.name].append(time.perf_counter() - start)
     print("station                    | accuracy | ms for one image | kB")
-    for row in [*on_a_server(model, digits), *on_a_device(model, digits, arguments.images)]:
-        print(" | ".join(row), flush=True)
+    for station in stations:
+        milliseconds = 1000 * statistics.median(times[station.name])
+        size = "" if station.size is None else f"{station.size / 1000:.0f}"
+        print(
+            f"{station.name:26} | {100 * station.accuracy:6.2f} % | {milliseconds:16.2f} | {size}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Station:
+    """Where the model is on its way.
+
+    Args:
+        name: String.
+        accuracy: Float.
+        request: Function without arguments that classifies one image.
+        size: Int, the bytes of its files. Defaults to `None`.
+    """
+
+    name: str
+    accuracy: float
+    request: Callable
+    size: int | None = None
 
 
 def on_a_server(model, digits):
     """Keras and the SavedModel, which make their own spikes."""
     x, y = digits.test
     outputs = model.predict(x, batch_size=500, verbose=0)
-    yield row("Keras, predict_on_batch", outputs, y, lambda: model.predict_on_batch(x[:1]))
+    yield Station("Keras", correct(outputs, y), lambda: model.predict_on_batch(x[:1]))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "served"
         kg.export_saved_model(model, path)
@@ -70,9 +101,8 @@ def on_a_server(model, digits):
         (given,) = serve.structured_input_signature[1]
         outputs = [answer(serve, given, x[i : i + 500]) for i in range(0, len(x), 500)]
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        yield row(
-            "SavedModel", np.concatenate(outputs), y, lambda: answer(serve, given, x[:1]), size
-        )
+        accuracy = correct(np.concatenate(outputs), y)
+        yield Station("SavedModel", accuracy, lambda: answer(serve, given, x[:1]), size)
 
 
 def answer(serve, given, x):
@@ -88,7 +118,11 @@ def on_a_device(model, digits, count):
     samples = np.array(kg.rate_code(digits.train[0][:SAMPLES], coding.steps, coding.rate, seed=1))
     network = keras.Sequential([keras.Input(spikes.shape[1:]), *layers])
     expected = network.predict(spikes, batch_size=500, verbose=0)
-    yield row("Keras, these spikes", expected, y, lambda: network.predict_on_batch(spikes[:1]))
+    yield Station(
+        "Keras, these spikes",
+        correct(expected, y),
+        lambda: network.predict_on_batch(spikes[:1]),
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = str(pathlib.Path(folder) / "device")
         kg.export_saved_model(unrolled(network, spikes.shape[1:]), path)
@@ -97,7 +131,7 @@ def on_a_device(model, digits, count):
             run = runner(content)
             outputs = np.array([run(sample) for sample in spikes])
             request = functools.partial(run, spikes[0])
-            yield row(f"TF Lite, {kind}", outputs, y, request, len(content))
+            yield Station(f"TF Lite, {kind}", correct(outputs, y), request, len(content))
 
 
 def unrolled(network, shape):
@@ -137,17 +171,9 @@ def runner(content):
     return run
 
 
-def row(name, outputs, y, request, size=None):
-    """A row of the table, from spikes over time."""
-    accuracy = np.mean(np.argmax(outputs.sum(axis=1), axis=1) == y)
-    times = []
-    for _ in range(REQUESTS):
-        start = time.perf_counter()
-        request()
-        times.append(time.perf_counter() - start)
-    milliseconds = 1000 * statistics.median(times)
-    size = "" if size is None else f"{size / 1000:.0f}"
-    return f"{name:26}", f"{100 * accuracy:6.2f} %", f"{milliseconds:16.2f}", size
+def correct(outputs, y):
+    """The share of right classes, from spikes over time."""
+    return np.mean(np.argmax(outputs.sum(axis=1), axis=1) == y)
 
 
 if __name__ == "__main__":
