@@ -1,9 +1,9 @@
-"""Weights as devices hold them: with few bits, and disturbed whenever they are updated.
+"""Weights as devices store them: with few bits, and with noise on every update.
 
 The paper trains under noise and reduced precision without defining them; the definitions here are
-ours. They are Keras constraints, which every optimizer applies to a weight after it has updated it,
-and so go with `keras_grapes.Grapes`, propagated models and the feedback models alike. A step that a
-loss scale skips leaves the weights as they are.
+ours. They are Keras constraints, which every optimizer applies to a weight after its update. So
+they work with `keras_grapes.Grapes`, propagated models and the feedback models. A step that loss
+scaling skips does not change the weights.
 """
 
 import math
@@ -16,6 +16,8 @@ from keras import ops
 from keras_grapes import graph, random
 from keras_grapes.groups import weight_layers
 
+__all__ = ["Chain", "FixedPoint", "UpdateNoise", "constrain"]
+
 ROUNDINGS = ("nearest", "stochastic")
 
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
@@ -25,15 +27,16 @@ _KERNEL_NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_ke
 class FixedPoint(keras.constraints.Constraint):
     """Rounds weights to fixed-point numbers after every update.
 
-    A weight is a multiple of `range / 2**(bits - 1)` from `-range` to one step below `range`, as a
-    signed integer of `bits` bits holds it: the nearest one (halfway, the even one), or at random
-    one of the two around it, so that it is right in the mean. What is out of range is clipped.
+    A rounded weight is a multiple of `range / 2**(bits - 1)`, from `-range` to one step below
+    `range`, as a signed integer of `bits` bits stores it. It is the nearest multiple (halfway
+    between two, the even one), or one of the two neighbours at random, so that it is correct on
+    average. Values out of range are clipped.
 
-    Updates smaller than half a step are lost by rounding to the nearest; stochastic rounding keeps
-    them in the mean.
+    Rounding to the nearest multiple loses updates smaller than half a step; stochastic rounding
+    keeps them on average.
 
     Args:
-        bits: Int from 2 to 16, the sign among them.
+        bits: Int from 2 to 16, including the sign.
         range: Float, the largest absolute weight. Defaults to 1.
         rounding: String, `"nearest"` or `"stochastic"`. Defaults to `"nearest"`.
         seed: Int that makes stochastic rounding reproducible. Defaults to `None`.
@@ -97,10 +100,10 @@ class FixedPoint(keras.constraints.Constraint):
 class UpdateNoise(keras.constraints.Constraint):
     """Adds noise to weights after every update, as writing to an analog device does.
 
-    Every weight gets a normally distributed number of mean 0 and of standard deviation
-    `stddev * range`, drawn anew at every update, however small that is: an error of the update
-    relative to the range of the weights. For weights that are limited to the range as well, put a
-    `FixedPoint` behind it: `Chain([UpdateNoise(0.01), FixedPoint(8)])`.
+    After every update, however small, each weight gets a new normally distributed number with mean
+    0 and standard deviation `stddev * range` added: an error relative to the range of the weights.
+    To limit the weights to the range as well, add a `FixedPoint` after it:
+    `Chain([UpdateNoise(0.01), FixedPoint(8)])`.
 
     Args:
         stddev: Float, at least 0, the standard deviation of the noise as a share of `range`.
@@ -186,18 +189,18 @@ class Chain(keras.constraints.Constraint):
 def constrain(model, constraint):
     """Puts a constraint on the kernels of all layers of a model, hidden and output.
 
-    It takes the place of constraints that are there, and acts from the next update on. Each kernel
-    gets a copy of its own, so that the random numbers of two layers differ; with a seed they are
-    reproducible. Biases and the weights of normalizations and embeddings stay free.
+    The constraint replaces existing ones and acts from the next update on. Each kernel gets its own
+    copy, so that the random numbers of two layers differ; with a seed they are reproducible. Biases
+    and the weights of normalization and embedding layers stay unconstrained.
 
-    The constraints are saved with the model, except those of layers that are made of others and
-    have only one argument for all of them, such as `MultiHeadAttention`: constrain the loaded
-    model again. Where a saved model goes on training, its random numbers begin anew.
+    The constraints are saved with the model. The exception are layers that consist of other layers
+    and have only one argument for all of them, such as `MultiHeadAttention`: constrain the loaded
+    model again. If a saved model continues training, its random numbers start again.
 
     Args:
         model: A built `keras.Model`, plain, propagated or a feedback model.
         constraint: A `keras.constraints.Constraint`, or a list of them to apply one after another.
-            `None` takes the constraints away.
+            `None` removes the constraints.
 
     Returns:
         `model`, changed.

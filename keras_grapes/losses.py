@@ -1,8 +1,8 @@
 """Losses on what spiking units put out over time: their counts, rates, first spikes and potentials.
 
-They take the outputs of all time steps, `(batch, time, units)`, one unit a class, and the classes,
-`(batch,)` or `(batch, 1)`, or one-hot, `(batch, units)`. A mask over time that comes with the
-outputs is honoured: steps that it leaves out do not count.
+They take the outputs of all time steps, `(batch, time, units)` with one unit per class, and the
+classes, `(batch,)` or `(batch, 1)`, or one-hot, `(batch, units)`. If the outputs have a mask over
+time, masked steps do not count.
 """
 
 import math
@@ -80,13 +80,13 @@ def one_hot(y_true, y_pred):
 def first_spike_time(spikes, mask=None):
     """Number of time steps before the first spike of each unit; all of them of a silent one.
 
-    From the last step `t` backward, with the spikes `y`, the time that is left is
+    With the spikes `y`, the remaining time is, from the last step `t` backward,
 
         T[t] = (1 - y[t]) * (1 + T[t + 1])
 
-    For spikes of 0 and 1 that is the time of the first spike, and for spike probabilities its
-    mean. Its derivative by a spike is the number of steps by which that spike puts the first one
-    forward, also of the spikes that a silent unit does not make.
+    For spikes of 0 and 1 this is the time of the first spike, and for spike probabilities its mean.
+    Its derivative with respect to a spike is the number of steps by which this spike makes the
+    first spike earlier, also for spikes that a silent unit did not emit.
 
     Args:
         spikes: Tensor `(batch, time, units)`.
@@ -119,8 +119,8 @@ def first_spike_time(spikes, mask=None):
 class SpikeCountCrossentropy(_SpikeLoss):
     """Cross-entropy between the classes and the spike counts of the output units.
 
-    The counts over time are the logits of a softmax: the unit of the class is to spike more often
-    than the others, whenever it does.
+    The counts over time are the logits of a softmax: the unit of the class should spike more often
+    than the others, at any time.
 
     Args:
         scale: Float above 0 by which the counts are multiplied. Counts of long sequences make a
@@ -169,8 +169,8 @@ class SpikeCountCrossentropy(_SpikeLoss):
 class SpikeRateCrossentropy(_SpikeLoss):
     """Cross-entropy between the classes and the outputs at every step, averaged over time.
 
-    The outputs of each step are the logits of a softmax: the unit of the class is to spike at every
-    step, and the others never.
+    The outputs of each step are the logits of a softmax: the unit of the class should spike at
+    every step, and the others never.
 
     Args:
         scale: Float above 0 by which the outputs are multiplied. Defaults to 1.
@@ -213,11 +213,11 @@ class SpikeRateCrossentropy(_SpikeLoss):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class SpikeRateMeanSquaredError(_SpikeLoss):
-    """Mean squared error between the spike rates of the output units and those they are to have.
+    """Mean squared error between the spike rates of the output units and their target rates.
 
-    The rate of a unit is its mean output over time. The unit of the class is to fire at one rate
-    and the others at another one; with 1 and 0 it is Keras's mean squared error between one-hot
-    classes and the outputs behind a `GlobalAveragePooling1D`.
+    The rate of a unit is its mean output over time. The unit of the class should fire at one rate
+    and the others at another. With the rates 1 and 0 this is Keras's mean squared error between the
+    one-hot classes and the outputs after a `GlobalAveragePooling1D`.
 
     Args:
         correct_rate: Float, the rate of the unit of the class, in spikes per step. Defaults to 1.
@@ -265,9 +265,9 @@ class SpikeRateMeanSquaredError(_SpikeLoss):
 class FirstSpikeCrossentropy(_SpikeLoss):
     """Cross-entropy between the classes and the times of the first spikes of the output units.
 
-    Minus the times, in steps, are the logits of a softmax: the unit of the class is to spike before
-    the others. A silent unit counts as one that spikes after the last step, and is drawn towards
-    spiking if it is that of the class: see `keras_grapes.losses.first_spike_time`.
+    The negative times, in steps, are the logits of a softmax: the unit of the class should spike
+    before the others. A silent unit counts as spiking after the last step. If it is the unit of the
+    class, the loss drives it towards spiking: see `keras_grapes.losses.first_spike_time`.
 
     Args:
         scale: Float above 0 by which the times are multiplied. Defaults to 1.
@@ -309,15 +309,15 @@ class FirstSpikeCrossentropy(_SpikeLoss):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class FirstSpikeMeanSquaredError(_SpikeLoss):
-    """Mean squared error between the times of the first spikes and those they are to have.
+    """Mean squared error between the times of the first spikes and their target times.
 
-    Times are in shares of the sequence, from 0, the first step, to 1, which is that of a silent
-    unit too: one that is to spike is drawn towards it, see
+    Times are fractions of the sequence, from 0, the first step, to 1. A silent unit has the time 1;
+    if it should spike, the loss drives it towards spiking: see
     `keras_grapes.losses.first_spike_time`.
 
     Args:
-        correct_time: Float from 0 to 1, when the unit of the class is to spike. Defaults to 0.
-        incorrect_time: Float from 0 to 1, when the others are to. Defaults to 1, never.
+        correct_time: Float from 0 to 1, when the unit of the class should spike. Defaults to 0.
+        incorrect_time: Float from 0 to 1, when the others should spike. Defaults to 1, never.
         reduction: String, as in `keras.losses.Loss`. Defaults to `"sum_over_batch_size"`.
         name: String. Defaults to `"first_spike_mean_squared_error"`.
         dtype: String, the precision of the loss. Defaults to `None`, Keras's default float.
@@ -419,9 +419,9 @@ class MembraneCrossentropy(_SpikeLoss):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class MembraneMeanSquaredError(_SpikeLoss):
-    """Mean squared error between the potentials of the output units and those they are to have.
+    """Mean squared error between the potentials of the output units and their target potentials.
 
-    The unit of the class is to have one potential at every step, and the others another one.
+    The unit of the class should have one potential at every step, and the others another.
 
     Args:
         correct: Float, the potential of the unit of the class. Defaults to 1.

@@ -1,14 +1,25 @@
 """Measures of continual learning, from the accuracies on every task after training on each.
 
-All of them take a matrix `accuracy` with `accuracy[i, j]` the accuracy on the test set of task `j`
-after training on task `i`, both from 0, as `keras_grapes.callbacks.TaskAccuracy` records it. It may
-have fewer rows than columns: the measures then tell how things stand after the last of its rows.
-Entries that a measure does not need may be `nan`, such as the tasks to come for `forgetting`.
+All measures take a matrix `accuracy`: `accuracy[i, j]` is the accuracy on the test set of task `j`
+after training on task `i`, both counted from 0. `keras_grapes.callbacks.TaskAccuracy` records it.
+It may have fewer rows than columns; the measures then describe the state after its last row.
+Entries that a measure does not need may be `nan`, such as later tasks for `forgetting`.
 """
 
 import numpy as np
 
 from keras_grapes.analysis import figures
+
+__all__ = [
+    "average_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "forward_transfer",
+    "future_accuracy",
+    "past_accuracy",
+    "plot_matrix",
+    "plot_tasks",
+]
 
 
 def average_accuracy(accuracy):
@@ -37,10 +48,10 @@ def average_accuracy(accuracy):
 
 
 def forgetting(accuracy):
-    """Mean loss of accuracy on the earlier tasks, from the best that was seen to the last.
+    """Mean drop of the accuracy on the earlier tasks, from the best accuracy to the last.
 
-    `f[j] = max over i < k of accuracy[i, j] - accuracy[k, j]`, the mean over the tasks `j < k`,
-    with `k` the last task trained. Negative where training on later tasks helped.
+    `f[j] = max over i < k of accuracy[i, j] - accuracy[k, j]`, averaged over the tasks `j < k`,
+    where `k` is the last trained task. Negative if training on later tasks helped.
 
     Args:
         accuracy: Array of shape `(tasks trained, tasks)`, with two rows at least, see the module.
@@ -69,8 +80,8 @@ def forgetting(accuracy):
 def backward_transfer(accuracy):
     """Mean change of the accuracy on the earlier tasks since each of them was trained.
 
-    `accuracy[k, j] - accuracy[j, j]`, the mean over the tasks `j < k`, with `k` the last task
-    trained. Negative where the network forgets.
+    `accuracy[k, j] - accuracy[j, j]`, averaged over the tasks `j < k`, where `k` is the last
+    trained task. Negative if the network forgets.
 
     Args:
         accuracy: Array of shape `(tasks trained, tasks)`, with two rows at least, see the module.
@@ -98,7 +109,7 @@ def backward_transfer(accuracy):
 def forward_transfer(accuracy, initial_accuracy):
     """Mean head start on a task from the tasks trained before it.
 
-    `accuracy[j - 1, j] - initial_accuracy[j]`, the mean over all tasks `j` but the first one that
+    `accuracy[j - 1, j] - initial_accuracy[j]`, averaged over all tasks `j`, except the first, that
     follow a trained task.
 
     Args:
@@ -227,9 +238,9 @@ def plot_matrix(accuracy, names=None, axes=None):
 def plot_tasks(matrices, names=None):
     """Draws the accuracy on each task over the sequence of trainings, and its past and future.
 
-    The panels are one for each task, the accuracy on it after every training, with a line where it
-    was trained itself; then the mean accuracies on the past and on the future tasks, as in the
-    paper's Fig. 6.
+    There is one panel per task: the accuracy on this task after every training, with a vertical
+    line where the task itself was trained. Two more panels show the mean accuracies on the past and
+    on the future tasks, as in the paper's Fig. 6.
 
     Args:
         matrices: Dict of the name of a method to its matrix `accuracy`, see the module; all of one

@@ -13,12 +13,14 @@ from keras_grapes.analysis import probing
 from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
 
+__all__ = ["LayerOperations", "SynapticOperations", "synaptic_operations"]
+
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerOperations:
-    """What a layer does for one sample, in the mean over the samples.
+    """What a layer does for one sample, averaged over the samples.
 
     Attributes:
         name: The layer's name.
@@ -41,7 +43,7 @@ class LayerOperations:
 
 @dataclasses.dataclass(frozen=True)
 class SynapticOperations:
-    """The operations of a network for one sample, in the mean over the samples.
+    """The operations of a network for one sample, averaged over the samples.
 
     `print` shows them as a table.
 
@@ -108,24 +110,24 @@ def synaptic_operations(
 ):
     """Counts the synaptic operations of a model's layers, and estimates their energy.
 
-    A synaptic operation is a weight that is added to a potential because its input spiked. The
-    model runs on `x`, and each input of a layer that is not zero counts as often as there are
-    weights that it meets: `units` of a `Dense` layer, and of a convolution as many as the filters
-    reach from where it is, fewer at the edges. Recurrent spikes meet the recurrent weights at the
-    next step, and inhibiting ones the other units of their layer. Masked steps do not count, and
-    biases do not either.
+    A synaptic operation adds a weight to a potential because the input of this weight spiked. The
+    model runs on `x`. Each nonzero input of a layer counts once for every weight that it is
+    multiplied by: `units` in a `Dense` layer; in a convolution the number of weights that reach it,
+    which is smaller at the edges. Recurrent spikes count with the recurrent weights at the next
+    step, and inhibiting spikes with the other units of their layer. Masked steps and biases do not
+    count.
 
     The energy of a layer is
 
         accumulate_energy * synaptic operations           if its inputs are spikes
         multiply_accumulate_energy * all its operations   if they are graded, as pixels are
 
-    and `update_energy` for each unit at each time step. What it takes to move data is not in it.
+    and `update_energy` for each unit at each time step. Moving data is not included.
 
     Args:
         model: A built `keras.Model`.
-        x: Array or tensor, inputs of the model, as `predict` takes them: samples that stand for
-            those of its use.
+        x: Array or tensor, inputs of the model, as `predict` takes them, that are typical of its
+            use.
         accumulate_energy: Float, the joules of an addition. Defaults to 0.9e-12, of 32-bit floats
             in 45 nm.
         multiply_accumulate_energy: Float, the joules of a multiplication and an addition. Defaults

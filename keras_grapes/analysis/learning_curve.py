@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_grapes.analysis import figures
 
+__all__ = ["PlateauFit", "fit_plateau", "plateau", "plot_learning_curves"]
+
 # The paper fits the first epochs only.
 EPOCHS = 100
 
@@ -83,19 +85,17 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
     """Fits the plateau equation to a learning curve and returns its maximum and its slowness.
 
     `accuracy = max_accuracy * epochs / (slowness + epochs)` (Eq. 5), by nonlinear least squares
-    over the first 100 epochs, with `slowness` of 0 at least. The slowness is the number of epochs
-    to half of the maximum; that of a network which is nearly trained after one epoch is far
-    below 1. Read it together with the maximum: a network that never leaves chance is on its plateau
-    from the start too.
+    over the first 100 epochs, with `slowness >= 0`. The slowness is the number of epochs to half of
+    the maximum. It is far below 1 if the network is nearly trained after one epoch. Read it
+    together with the maximum: a network that never leaves chance is on its plateau from the start.
 
-    A fitted maximum may lie above 1 where the curve ends long before its plateau; its standard
-    error then is large. An observed one cannot.
+    A fitted maximum may be above 1 if the curve ends long before its plateau; its standard error is
+    then large. An observed maximum cannot.
 
-    With `chance` and `max_accuracy="observed"` the numbers are those that the paper's first author
-    computes in her published notebook: chance stands at epoch 0, and the maximum is the largest
-    accuracy seen. At epoch 0 the equation is 0 whatever its parameters, so that the point says
-    nothing about the slowness; it counts as one of the `epochs` points and for the largest
-    accuracy.
+    With `chance` and `max_accuracy="observed"` the fit is that of the first author's published
+    notebook: chance is the accuracy at epoch 0, and the maximum is the largest accuracy seen. The
+    equation is 0 at epoch 0 for all parameters, so that this point does not change the slowness. It
+    counts as one of the `epochs` points, and towards the largest accuracy.
 
     Args:
         accuracy: List or array of the accuracies after every epoch, the first epoch's first,
@@ -114,8 +114,8 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
 
     Raises:
         ValueError: If the curve has fewer than 3 epochs (2 with `"observed"`), values that are not
-            between 0 and 1 (such as percent), or values that are not finite; if it is constant,
-            which has no slowness; or if it does not bend, so that it does not tell its plateau.
+            between 0 and 1 (such as percent), or values that are not finite; if it is constant, so
+            that it has no slowness; or if it is straight, so that its plateau is unknown.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2), Eq. 5.

@@ -7,8 +7,10 @@ import inspect
 import keras
 from keras import ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.layers.neuron_layer import NeuronCell
+
+__all__ = []
 
 
 class Probe(keras.Model):
@@ -65,12 +67,8 @@ def _ahead_of(layer, measure, results):
         results.append(measure(signature.bind(*args, **kwargs).arguments))
         return call(*args, **kwargs)
 
-    # Not as an attribute of the layer that Keras keeps track of.
-    object.__setattr__(layer, "call", watched)
-    try:
+    with keras_hooks.replaced(layer, call=watched):
         yield
-    finally:
-        object.__delattr__(layer, "call")
 
 
 def _graph(tensors):

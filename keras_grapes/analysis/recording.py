@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_grapes.analysis import probing
 
+__all__ = ["Recording", "record"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
@@ -41,8 +43,8 @@ class Recording:
 def record(model, x, layers=None, batch_size=None):
     """Runs a model and records the spikes and the potentials of its spiking layers.
 
-    All time steps are recorded, whether or not a layer returns them, of nested layers too, in
-    inference. It takes memory for all of them: a few samples are enough to look at.
+    The model runs in inference mode. All time steps are recorded, whether or not a layer returns
+    them, and nested layers too. All of them are kept in memory, so pass only a few samples.
 
     Args:
         model: A built `keras.Model`.
@@ -52,8 +54,8 @@ def record(model, x, layers=None, batch_size=None):
         batch_size: Int. Defaults to `None`, Keras's 32.
 
     Returns:
-        Dict of the names of the layers, their paths where several have a name, to a
-        `keras_grapes.analysis.Recording` each.
+        Dict of the name of each layer, or its path if several layers have this name, to its
+        `keras_grapes.analysis.Recording`.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.

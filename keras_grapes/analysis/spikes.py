@@ -7,15 +7,17 @@ import numpy as np
 from keras_grapes.analysis import figures
 from keras_grapes.analysis.recording import Recording
 
+__all__ = ["layer_rates", "membrane_traces", "raster"]
+
 
 def raster(spikes, sample=0, dt=None, axes=None):
     """Draws the spikes of units over time, a row for each unit.
 
     Args:
         spikes: Array `(time, units)` or `(batch, time, ..., units)`, or a
-            `keras_grapes.analysis.Recording`; or a dict of names to these, such as
-            `keras_grapes.analysis.record` returns it, for a panel for each layer. What is not zero
-            is a spike; the positions of a convolution are rows of their own.
+            `keras_grapes.analysis.Recording`; or a dict of names to these, as
+            `keras_grapes.analysis.record` returns it, for one panel per layer. Every nonzero value
+            is a spike; each position of a convolution has its own row.
         sample: Int, which sample of a batch to draw. Defaults to 0.
         dt: Float, the seconds of a time step, for an axis in milliseconds. Defaults to `None`, an
             axis of steps.
@@ -56,8 +58,8 @@ def raster(spikes, sample=0, dt=None, axes=None):
 def membrane_traces(recording, units=None, sample=0, dt=None):
     """Draws the potentials of units over time, with their thresholds and spikes.
 
-    A panel for each unit: the potential as it was compared with the threshold, the threshold as a
-    broken line, and a mark at the top where the unit spiked.
+    There is one panel per unit: the potential that is compared with the threshold, the threshold as
+    a dashed line, and a mark above each spike.
 
     Args:
         recording: A `keras_grapes.analysis.Recording`, as `keras_grapes.analysis.record` returns
@@ -122,7 +124,7 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
 def layer_rates(recordings, axes=None):
     """Draws the firing rates of the units of layers, one layer beside the other.
 
-    For each layer a box from the first to the third quartile of its units with a line at the
+    Each layer has a box from the first to the third quartile of its units, with a line at the
     median, whiskers to the lowest and the highest rate, and a mark at the mean.
 
     Args:

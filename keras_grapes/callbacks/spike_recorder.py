@@ -7,13 +7,15 @@ import keras
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import unchanged
 
+__all__ = ["SpikeRecorder"]
+
 
 class SpikeRecorder(keras.callbacks.Callback):
     """Records what the units of spiking layers do, at the start of training and after epochs.
 
-    The model runs on `x` in inference, as `keras_grapes.analysis.record` has it: all time steps of
-    all samples are kept for each record, so give it a few samples. In another call of `fit` the
-    record of the same model goes on, and that of another begins anew.
+    The model runs on `x` in inference mode, as in `keras_grapes.analysis.record`. Each record keeps
+    all time steps of all samples, so pass only a few samples. A further call of `fit` continues the
+    record of the same model; another model starts a new record.
 
     Args:
         x: Array or tensor, inputs of the model to run it on.

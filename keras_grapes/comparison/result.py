@@ -6,11 +6,13 @@ import statistics
 from keras_grapes.analysis import figures
 from keras_grapes.comparison.statistics import paired_difference
 
+__all__ = ["Comparison"]
+
 _DESIGN = ("plain", "GRAPES", "mean only", "pattern only")
 
 
 class Comparison:
-    """The runs of `keras_grapes.compare` and what they say.
+    """The runs of `keras_grapes.compare`, and what follows from them.
 
     Args:
         runs: List of dicts with `"arm"`, `"learning_rate"`, `"seed"`, `"history"`, `"best_epoch"`,
@@ -126,11 +128,11 @@ class Comparison:
         return _markdown(header, rows)
 
     def verdict(self):
-        """Returns what the intervals decide, in sentences.
+        """Returns in sentences what the intervals decide.
 
-        Of the four arms: whether GRAPES beats plain training, each at its own rate, and whether
-        that is the gain of the larger rate or of the pattern. Of others, whether each beats the
-        first one.
+        For the four default arms: whether GRAPES beats plain training, each at its chosen rate, and
+        whether the larger rate or the pattern explains the gain. For other arms: whether each beats
+        the first one.
         """
         if set(_DESIGN[:3]) <= set(self.arms) and self.arms[0] == "plain":
             text = self._of_design()

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+__all__ = ["Difference", "paired_difference"]
+
 VERDICTS = ("holds", "does not hold", "not decided")
 
 
@@ -32,7 +34,7 @@ class Difference:
 
     @property
     def verdict(self):
-        """Whether the first is larger, by the interval alone.
+        """Whether the first is larger, decided by the interval alone.
 
         `"holds"` if the whole interval is above 0, `"does not hold"` if it is below, and `"not
         decided"` if 0 is within.
@@ -50,10 +52,10 @@ class Difference:
 def paired_difference(first, second, confidence=0.95):
     """Mean of the differences `first - second` of paired runs, with its confidence interval.
 
-    Runs are a pair when they share all but what is compared: the seed, and with it the initial
-    weights and the batches. What varies from seed to seed alike in both cancels, so that the
-    interval, Student's with `n - 1` degrees of freedom, is narrower than from the two deviations.
-    It speaks of other seeds on the same data, not of other data.
+    Two runs are a pair if they differ only in what is compared: they share the seed, and with it
+    the initial weights and the batches. Variation that both runs of a pair share cancels. The
+    interval (Student's t with `n - 1` degrees of freedom) is therefore narrower than one from the
+    two standard deviations. It covers other seeds on the same data, not other data.
 
     Args:
         first: Array of shape `(runs,)`.

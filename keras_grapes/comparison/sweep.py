@@ -15,6 +15,8 @@ from keras_grapes.comparison.journal import Journal
 from keras_grapes.comparison.result import Comparison
 from keras_grapes.comparison.runner import Metric, Recipe, Runner
 
+__all__ = ["compare"]
+
 # Of the optimizer's own rate, where none are given.
 _AROUND = (0.3, 1.0, 3.0)
 
@@ -42,15 +44,15 @@ def compare(
     records=None,
     verbose=1,
 ):
-    """Tells whether modulation helps on your model and data, and what of it does.
+    """Tells whether modulation helps on your model and data, and which part of it does.
 
-    GRAPES raises the mean of the learning rates of the nodes and spreads them by a pattern. This
-    trains the 2 x 2 design: plain training, GRAPES, its raised mean alone and its pattern alone,
-    each at every learning rate and from every seed. The arms are paired: a seed gives all of them
-    the same initial weights and the same batches in the same order. The part of the data that is
-    held out for validation chooses the epoch of each run and the learning rate of each arm; the
-    test data is read once a run, at that epoch. What is said of the arms is decided by the
-    confidence intervals of their paired differences, and by nothing else.
+    GRAPES raises the mean learning rate of the nodes, and gives them different rates by a pattern.
+    This function trains the 2 x 2 design: plain training, GRAPES, only the raised mean and only the
+    pattern, each at every learning rate and with every seed. The arms are paired: with the same
+    seed all have the same initial weights and the same batches in the same order. Held-out
+    validation data chooses the epoch of each run and the learning rate of each arm. The test data
+    is used once per run, at the chosen epoch. The confidence intervals of the paired differences
+    alone decide the verdict.
 
     It sets the random seeds of Python, NumPy and Keras.
 
@@ -66,38 +68,38 @@ def compare(
             `None`, the four.
         learning_rates: Float or sequence of floats, given to every arm. Defaults to `None`, 0.3, 1
             and 3 times the rate of the optimizer.
-        seeds: Int, how many, or a sequence of ints. An interval needs two, a verdict that others
-            believe five. Defaults to 5.
+        seeds: Int, the number of seeds, or a sequence of ints. An interval needs at least two
+            seeds, a convincing verdict five. Defaults to 5.
         epochs: Int. Defaults to 10.
         batch_size: Int. Defaults to 32.
-        validation_split: Float, the share of the examples that chooses. Defaults to 0.2.
-        test_split: Float, the share that tests. Both are drawn at random, once. Defaults to 0.2.
+        validation_split: Float, the share of the examples for validation. Defaults to 0.2.
+        test_split: Float, the share for the test. Both are drawn at random, once. Defaults to 0.2.
         test_data: Pair of examples and targets in place of `test_split`. Defaults to `None`.
         optimizer: Name, config or `keras.optimizers.Optimizer`. Defaults to `None`, that of the
             compiled model, or `"sgd"`.
         loss: As `compile` takes it. Defaults to `None`, that of the compiled model.
         metrics: Likewise.
-        metric: String, the name of the metric that chooses and is told. Defaults to `None`, the
-            first one, or the loss where there is none.
+        metric: String, the name of the metric that chooses and is reported. Defaults to `None`, the
+            first metric, or the loss if there is none.
         mode: String, `"max"` or `"min"`, which way the metric is better. Defaults to `"auto"`, by
             its name.
         method: String, `"propagate"` for `keras_grapes.propagate`, `"optimizer"` for the local
             version, `keras_grapes.Grapes`; or a feedback model such as
             `keras_grapes.DirectFeedbackAlignment`. Defaults to `"propagate"`.
-        callbacks: List of callbacks, of which each run gets copies, or a function without arguments
+        callbacks: List of callbacks, which are copied for each run, or a function without arguments
             that returns a new list. Defaults to `None`.
-        records: Path of a file to which each run is written when it is done. What it has already
-            is not trained again, so that a comparison that was stopped goes on. An arm is known
-            by its name there. Defaults to `None`.
-        verbose: Int, 1 for a bar of the progress, 0 for silence. Defaults to 1.
+        records: Path of a file to which each run is written when it is complete. Recorded runs are
+            not trained again, so that a comparison that was stopped continues. The file knows an
+            arm by its name. Defaults to `None`.
+        verbose: Int, 1 for a progress bar, 0 for none. Defaults to 1.
 
     Returns:
         A `keras_grapes.comparison.Comparison`, with `.table()`, `.verdict()` and `.plot()`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument has no such value; if `make_model` returns the same model twice,
-            or one without weights; or if a line of `records` is none.
+        ValueError: If an argument has another value than described; if `make_model` returns the
+            same model twice, or a model without weights; or if a line of `records` is not a record.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2) compares plain

@@ -11,6 +11,8 @@ from keras import ops
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
+__all__ = ["ALIF", "LIF", "LeakyIntegrator", "Synaptic"]
+
 _RESETS = ("subtract", "zero", "none")
 _SHARE = (0.0, 1.0)
 _POSITIVE = (0.0, math.inf)

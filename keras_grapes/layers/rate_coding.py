@@ -8,6 +8,8 @@ from keras import ops
 from keras_grapes import backend, random
 from keras_grapes.layers.encodings import values
 
+__all__ = ["RateCoding", "rate_code"]
+
 
 def rate_code(x, steps, rate=1.0, seed=None):
     """Turns values between 0 and 1 into random spike trains.

@@ -9,6 +9,8 @@ from keras_grapes.layers import learned
 from keras_grapes.layers.neuron import Neuron, check_unit_by_unit
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 
+__all__ = ["Spiking", "SpikingCell"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class SpikingCell(NeuronCell, keras.layers.Layer):

@@ -19,6 +19,8 @@ import numpy as np
 
 from keras_grapes.nir.package import nir_package
 
+__all__ = []
+
 # The file holds single precision.
 _PRECISION = 1e-6
 

@@ -16,6 +16,8 @@ from keras_grapes.nir import neurons
 from keras_grapes.nir.package import nir_package
 from keras_grapes.nir.writing import check_dt
 
+__all__ = ["import_nir"]
+
 
 def import_nir(path, dt=None):
     """Makes a Keras model of a file of the Neuromorphic Intermediate Representation (NIR).

@@ -15,6 +15,8 @@ from keras_grapes.models.propagation import strip
 from keras_grapes.nir import neurons
 from keras_grapes.nir.package import nir_package
 
+__all__ = ["export_nir"]
+
 
 def export_nir(model, path, dt=1e-3):
     """Writes a spiking model as a file of the Neuromorphic Intermediate Representation (NIR).

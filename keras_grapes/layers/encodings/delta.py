@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_grapes.layers.encodings import arguments, values
 
+__all__ = ["DeltaCoding", "delta_code"]
+
 POLARITIES = ("channels", "signed", "on")
 REFERENCES = ("previous", "last_spike")
 

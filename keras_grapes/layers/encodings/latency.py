@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_grapes.layers.encodings import arguments, values
 
+__all__ = ["LatencyCoding", "latency_code"]
+
 
 def latency_code(x, steps, threshold=0.0, tau=None):
     """Turns values between 0 and 1 into one spike each, the earlier the larger the value.

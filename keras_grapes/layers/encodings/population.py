@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_grapes.layers.encodings import arguments, values
 
+__all__ = ["PopulationCoding", "population_code"]
+
 
 def population_code(x, units, low=0.0, high=1.0, width=None):
     """Turns each value into the activities of a population of units with overlapping fields.
