@@ -31,7 +31,8 @@ links = module_at(DOCS / "links.py")
 # They are to stay short, and show no outputs.
 WITHOUT_OUTPUTS = {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
 WITHOUT_OUTPUTS |= {
-    DOCS / "guides" / f"{name}.md" for name in ("neuromorphic_hardware", "event_data")
+    DOCS / "guides" / f"{name}.md"
+    for name in ("neuromorphic_hardware", "event_data", "spiking_networks")
 }
 SLOW_NOTEBOOKS = {"feedback_alignment", "spiking_networks"}
 
@@ -58,6 +59,12 @@ def test_code_blocks_run_and_give_the_outputs_of_the_page(page, tmp_path, monkey
                 found.append(f"{block.code}{problem}")
     remedy = f"python tools/write_outputs.py {page_name(page)}"
     assert not found, "\n\n".join([*found, f"If that is right: {remedy}"])
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "guides").glob("*.md")), ids=page_name)
+def test_every_guide_shows_a_picture_of_what_its_code_gives(page):
+    found = write_outputs.blocks(page.read_text(encoding="utf-8"))
+    assert not found or page in WITHOUT_OUTPUTS or any(block.images for block in found)
 
 
 def test_every_picture_of_the_guides_is_shown():
@@ -165,6 +172,8 @@ def test_every_name_of_a_page_is_public_and_has_an_entry_to_link(page, names):
         ("keras_grapes.Modulation", "keras_grapes.Modulation"),
         ("kg.summary", "keras_grapes.models.summary.summary"),
         ("kg.layers.SNU", "keras_grapes.SNU"),
+        ("modulation=kg.Modulation()", "keras_grapes.Modulation"),
+        ("rule.compile(kg.Grapes(x))", "keras_grapes.Grapes"),
         ("plot", None),
         ("model.summary", None),
         ("SNUs", None),
