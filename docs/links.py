@@ -47,8 +47,7 @@ class Names:
             whole = ".".join(["keras_grapes", *parts[:end]])
             if whole in self.entries:
                 return whole
-            # `kg.analysis.continual.forgetting` is at `keras_grapes.analysis.forgetting`, and
-            # `kg.summary` at `keras_grapes.models.summary.summary`.
+            # `kg.analysis.continual.forgetting` is at `keras_grapes.analysis.forgetting`.
             known = self._by_end.get(parts[end - 1])
             if known and (
                 known.count(".") == 1 or parts[0] in (parts[end - 1], known.split(".")[1])

@@ -16,6 +16,8 @@ from keras import ops
 from keras_grapes import graph, random
 from keras_grapes.groups import weight_layers
 
+__all__ = ["Chain", "FixedPoint", "UpdateNoise", "constrain"]
+
 ROUNDINGS = ("nearest", "stochastic")
 
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")

@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_grapes import losses
 
+__all__ = ["SpikeAccuracy"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class SpikeAccuracy(keras.metrics.Mean):

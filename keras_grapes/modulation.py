@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = ["Modulation", "modulation_factor", "node_importance"]
+
 GRANULARITIES = ("node", "layer")
 
 # Weights that a processor's cache holds, so that their order in memory does not matter.
@@ -173,21 +175,18 @@ class Modulation:
         """Returns the `Modulation` that an argument `modulation=` stands for.
 
         Args:
-            identifier: A `Modulation`, its serialized config, or `None` or `True` for GRAPES with
-                its defaults.
+            identifier: A `Modulation` or its serialized config.
 
         Raises:
-            TypeError: If `identifier` is none of these.
+            TypeError: If `identifier` is neither.
         """
-        if identifier is None or identifier is True:
-            return cls()
         if isinstance(identifier, dict):
             identifier = keras.saving.deserialize_keras_object(identifier)
         if not isinstance(identifier, cls):
             raise TypeError(
-                "`modulation` must be a `keras_grapes.Modulation`, its serialized config or None "
-                f"for the default. Received: modulation={identifier!r} of type "
-                f"{type(identifier).__name__}"
+                "`modulation` must be a `keras_grapes.Modulation`, such as "
+                f"modulation=keras_grapes.Modulation(). Received: modulation={identifier!r} of "
+                f"type {type(identifier).__name__}"
             )
         return identifier
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_grapes import backend
 
+__all__ = []
+
 
 def uniform(shape, seed=None, changing=None):
     """Draws float32 numbers from 0 to below 1, of a shape.

@@ -7,6 +7,8 @@ import numbers
 import keras
 from keras import ops
 
+__all__ = ["FiringRateRegularizer"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class FiringRateRegularizer(keras.regularizers.Regularizer):

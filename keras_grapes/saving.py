@@ -13,6 +13,8 @@ import keras
 from keras_grapes import backend, graph
 from keras_grapes.training import feedback
 
+__all__ = ["export_saved_model"]
+
 if backend.name == "tensorflow":
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2

@@ -1,7 +1,6 @@
 """The code of the documentation runs, page by page from the top, and its reference is complete."""
 
 import importlib.util
-import inspect
 import json
 import pathlib
 import re
@@ -121,11 +120,7 @@ def resolve(name):
 
 def public(module):
     """Classes and functions that a module offers, those of its public modules included."""
-    names = getattr(module, "__all__", None)
-    if names is None:
-        own = inspect.getmembers(module, lambda v: getattr(v, "__module__", "") == module.__name__)
-        names = [name for name, value in own if not name.startswith("_") and callable(value)]
-    for name in names:
+    for name in module.__all__:
         value = getattr(module, name)
         if isinstance(value, types.ModuleType):
             yield from public(value)
@@ -170,7 +165,7 @@ def test_every_name_of_a_page_is_public_and_has_an_entry_to_link(page, names):
         ("AlignmentAngle", "keras_grapes.callbacks.AlignmentAngle"),
         ("kg.analysis.continual.forgetting", "keras_grapes.analysis.forgetting"),
         ("keras_grapes.Modulation", "keras_grapes.Modulation"),
-        ("kg.summary", "keras_grapes.models.summary.summary"),
+        ("kg.summary", "keras_grapes.summary"),
         ("kg.layers.SNU", "keras_grapes.SNU"),
         ("modulation=kg.Modulation()", "keras_grapes.Modulation"),
         ("rule.compile(kg.Grapes(x))", "keras_grapes.Grapes"),

@@ -10,6 +10,17 @@ import numpy as np
 
 from keras_grapes.analysis import figures
 
+__all__ = [
+    "average_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "forward_transfer",
+    "future_accuracy",
+    "past_accuracy",
+    "plot_matrix",
+    "plot_tasks",
+]
+
 
 def average_accuracy(accuracy):
     """Mean accuracy on the tasks trained so far, after the last of them.

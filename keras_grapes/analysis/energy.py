@@ -12,7 +12,8 @@ from keras_grapes import graph
 from keras_grapes.analysis import probing
 from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
-from keras_grapes.layers.snu import SNUCell
+
+__all__ = ["LayerOperations", "SynapticOperations", "synaptic_operations"]
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -113,7 +114,8 @@ def synaptic_operations(
     model runs on `x`. Each nonzero input of a layer counts once for every weight that it is
     multiplied by: `units` in a `Dense` layer; in a convolution the number of weights that reach it,
     which is smaller at the edges. Recurrent spikes count with the recurrent weights at the next
-    step. Masked steps and biases do not count.
+    step, and inhibiting spikes with the other units of their layer. Masked steps and biases do not
+    count.
 
     The energy of a layer is
 
@@ -255,7 +257,7 @@ def _outermost(layer):
 
 
 def _measure_of(layer):
-    if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, SNUCell):
+    if probing.has_units(layer):
         return _OfUnits(layer)
     if isinstance(layer, keras.layers.Dense):
         return _OfWeights(lambda x: ops.sum(x, axis=-1) * layer.units)
@@ -339,7 +341,7 @@ def _step_by_step(count):
 
 
 class _OfUnits:
-    """Counts of a layer of spiking neural units, its recurrent weights among them."""
+    """Counts of a layer of spiking units: its kernel, what its spikes come back by, its updates."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -353,18 +355,31 @@ class _OfUnits:
         given = ops.flip(mask, axis=1) if self.layer.go_backwards else mask
         rank = len(sequences.shape)
         given = ops.reshape(given, (*ops.shape(given), *[1] * (rank - 2)))
-        counts = _counts(sequences, self._count, given)
+        if getattr(cell, "kernel", None) is None:
+            # What comes in is the input current, and meets no weight.
+            counts = _counts(sequences, lambda x: x, 0.0)
+        else:
+            counts = _counts(sequences, self._count, given)
         units = math.prod(outputs.shape[2:])
         counts["updates"] = ops.sum(mask, axis=1) * units
-        if cell.recurrent_kernel is not None:
+        others = self._reached_by_a_spike(outputs.shape[-1])
+        if others:
             # The spikes of a step arrive at the next one that is not masked.
             arriving = ops.cumsum(mask, axis=1) < ops.sum(mask, axis=1, keepdims=True)
-            arriving = (mask * ops.cast(arriving, "float32"))[..., None]
-            recurrent = _counts(outputs, lambda x: ops.sum(x, axis=-1) * cell.units, arriving)
+            arriving = mask * ops.cast(arriving, "float32")
+            arriving = ops.reshape(arriving, (*ops.shape(mask), *[1] * (len(outputs.shape) - 2)))
+            recurrent = _counts(outputs, lambda x: _sum(x) * others, arriving)
             for name in ("operations", "dense", "events", "inputs"):
                 counts[name] = counts[name] + recurrent[name]
             counts["are_spikes"] = counts["are_spikes"] * recurrent["are_spikes"]
         return counts
+
+    def _reached_by_a_spike(self, units):
+        """How many units of its own layer a spike comes to."""
+        cell = self.layer.cell
+        if getattr(cell, "recurrent_kernel", None) is not None:
+            return units
+        return units - 1 if getattr(cell, "lateral_inhibition", 0) else 0
 
     def _count(self, x):
         cell = self.layer.cell

@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_grapes.analysis import figures
 
+__all__ = ["PlateauFit", "fit_plateau", "plateau", "plot_learning_curves"]
+
 # The paper fits the first epochs only.
 EPOCHS = 100
 

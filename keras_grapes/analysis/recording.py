@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_grapes.analysis import probing
 
+__all__ = ["Recording", "record"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
@@ -15,15 +17,18 @@ class Recording:
     Attributes:
         spikes: Array `(batch, time, ..., units)`, the outputs of the units at all time steps.
         potentials: Array of the same shape, their potentials as they were compared with the
-            threshold, before the reset.
+            threshold, before the reset; of a neuron of your own its first state.
         mask: Bool array `(batch, time)`, `False` where a step was masked.
-        threshold: Array `(units,)`, minus the bias; `None` for units that do not spike.
+        threshold: Array `(units,)`; or shaped as `potentials`, where it moves with the state, as
+            that of `keras_grapes.ALIF`. `None` for units that do not spike, or do not tell it.
+        states: Dict of the names of the states to arrays of the same shape, the potential first.
     """
 
     spikes: np.ndarray
     potentials: np.ndarray
     mask: np.ndarray
     threshold: np.ndarray | None
+    states: dict = dataclasses.field(default_factory=dict)
 
     @property
     def rates(self):
@@ -44,7 +49,8 @@ def record(model, x, layers=None, batch_size=None):
     Args:
         model: A built `keras.Model`.
         x: Array or tensor, inputs of the model, as `predict` takes them.
-        layers: List of names of layers of `keras_grapes.SNU` and its kind. Defaults to `None`, all.
+        layers: List of names of layers, of `keras_grapes.SNU`, `keras_grapes.Spiking` and their
+            kind. Defaults to `None`, all.
         batch_size: Int. Defaults to `None`, Keras's 32.
 
     Returns:
@@ -89,22 +95,30 @@ def record(model, x, layers=None, batch_size=None):
         model, {name: (layer, probing.EveryStep(layer)) for name, layer in found.items()}
     )
     results = probe.predict(x, batch_size=batch_size, verbose=0)
-    thresholds = {name: _threshold(layer.cell) for name, layer in found.items()}
+    # A further call of a layer has its name and a number.
     return {
-        name: Recording(
-            spikes=result["outputs"],
-            potentials=result["potentials"],
-            mask=result["mask"] > 0,
-            # A further call of a layer has its name and a number.
-            threshold=thresholds.get(name, thresholds.get(name.rpartition("_")[0])),
-        )
+        name: _recording(found.get(name, found.get(name.rpartition("_")[0])).cell, result)
         for name, result in results.items()
     }
 
 
-def _threshold(cell):
-    if not cell.is_spiking:
+def _recording(cell, result):
+    names = cell.neuron.states
+    states = {name: result[f"state_{index}"] for index, name in enumerate(names)}
+    return Recording(
+        spikes=result["outputs"],
+        potentials=states[names[0]],
+        mask=result["mask"] > 0,
+        threshold=_threshold(cell, states),
+        states=states,
+    )
+
+
+def _threshold(cell, states):
+    """An array `(units,)` or, where it moves with them, shaped as the states."""
+    tensors = tuple(keras.ops.convert_to_tensor(state) for state in states.values())
+    threshold = cell.firing_threshold(tensors)
+    if threshold is None:
         return None
-    if cell.bias is None:
-        return np.zeros(cell.units, "float32")
-    return 0.0 - keras.ops.convert_to_numpy(cell.bias).astype("float32")
+    values = keras.ops.convert_to_numpy(threshold).astype("float32")
+    return values if values.ndim > 1 else np.broadcast_to(values, (tensors[0].shape[-1],))

@@ -7,6 +7,8 @@ import numpy as np
 from keras_grapes.analysis import figures
 from keras_grapes.analysis.recording import Recording
 
+__all__ = ["layer_rates", "membrane_traces", "raster"]
+
 
 def raster(spikes, sample=0, dt=None, axes=None):
     """Draws the spikes of units over time, a row for each unit.
@@ -49,7 +51,7 @@ def raster(spikes, sample=0, dt=None, axes=None):
         figures.whole_numbers(panel.yaxis)
         if name is not None:
             panel.set_title(name)
-    panels[-1].set_xlabel(_time_label(dt))
+    _label_time(panels[-1], dt)
     return panels[0].figure
 
 
@@ -95,28 +97,27 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
     spikes = threshold = None
     if isinstance(recording, Recording) and recording.threshold is not None:
         spikes = _sample(recording, "spikes", sample)[0]
-        # A threshold for each filter, the last axis of the units.
-        threshold = np.resize(recording.threshold, count)
+        threshold = recording.threshold
+        if threshold.ndim > 1:
+            threshold = _sample(recording, "threshold", sample)[0]
+        else:
+            # A threshold for each filter, the last axis of the units.
+            threshold = np.broadcast_to(np.resize(threshold, count), potentials.shape)
     panels = figures.new_axes(len(units), 1, size=(6.4, 1.6), sharex=True)[:, 0]
     steps = np.arange(len(potentials))
     for panel, unit in zip(panels, units):
         panel.plot(_time(steps, dt), np.where(mask, potentials[:, unit], np.nan), color="C0")
         if threshold is not None:
-            panel.axhline(threshold[unit], color="0.5", linestyle="--", linewidth=1)
-            fired = steps[(spikes[:, unit] != 0) & mask]
-            top = np.full(len(fired), 1.02)
             panel.plot(
-                _time(fired, dt),
-                top,
-                "|",
-                color="C1",
-                markersize=8,
-                transform=panel.get_xaxis_transform(),
-                clip_on=False,
+                _time(steps, dt), threshold[:, unit], color="0.5", linestyle="--", linewidth=1
             )
+            fired = steps[(spikes[:, unit] != 0) & mask]
+            top = np.full(len(fired), 0.94)
+            place = panel.get_xaxis_transform()
+            panel.plot(_time(fired, dt), top, "|", color="C1", markersize=8, transform=place)
         panel.set_ylabel(f"unit {unit}")
-    panels[0].set_title("potential", loc="left", pad=12)
-    panels[-1].set_xlabel(_time_label(dt))
+    panels[0].set_title("potential", loc="left")
+    _label_time(panels[-1], dt)
     return panels[0].figure
 
 
@@ -214,5 +215,7 @@ def _time(steps, dt):
     return steps if dt is None else 1000 * dt * steps
 
 
-def _time_label(dt):
-    return "time step" if dt is None else "time (ms)"
+def _label_time(axes, dt):
+    axes.set_xlabel("time step" if dt is None else "time (ms)")
+    if dt is None:
+        figures.whole_numbers(axes.xaxis)

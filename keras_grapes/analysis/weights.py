@@ -9,6 +9,8 @@ from keras_grapes.analysis import figures
 from keras_grapes.kernels import current
 from keras_grapes.models import factors
 
+__all__ = ["WeightStatistics", "plot", "statistics"]
+
 # Standard deviations from the mean beyond which a weight is in the tail; of normally distributed
 # weights 0.27 % are.
 TAIL = 3

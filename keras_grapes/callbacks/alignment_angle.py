@@ -8,6 +8,8 @@ from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
 
+__all__ = ["AlignmentAngle"]
+
 
 class AlignmentAngle(keras.callbacks.Callback):
     """Measures the angle between the update of a feedback rule and that of back-propagation.
@@ -19,10 +21,11 @@ class AlignmentAngle(keras.callbacks.Callback):
     reduces the loss; at 0 degrees the rule is back-propagation. Modulation of the error is part of
     the rule; the optimizer is not.
 
-    The numbers are added to the epoch's `logs` as `angle_{layer}` and `norm_ratio_{layer}`, so that
-    every callback that comes after this one in the list sees them, and so does the history that
-    `fit` returns. They are NaN where one of the gradients is zero. A further call of `fit`
-    continues the record of the same model; another model starts a new record.
+    The numbers are added to the epoch's `logs` as `alignment/{layer}/angle` and
+    `alignment/{layer}/norm_ratio`, so that every callback that comes after this one in the list
+    sees them, and so does the history that `fit` returns. They are NaN where one of the gradients
+    is zero. A further call of `fit` continues the record of the same model; another model starts a
+    new record.
 
     Args:
         x: Array or tensor, a batch of inputs. A few hundred examples serve.
@@ -56,7 +59,7 @@ class AlignmentAngle(keras.callbacks.Callback):
     >>> rule.compile("sgd", loss="sparse_categorical_crossentropy")
     >>> history = rule.fit(x, y, verbose=0, callbacks=[kg.callbacks.AlignmentAngle(x, y)])
     >>> sorted(history.history)
-    ['angle_hidden', 'loss', 'norm_ratio_hidden']
+    ['alignment/hidden/angle', 'alignment/hidden/norm_ratio', 'loss']
     """
 
     def __init__(self, x, y, sample_weight=None):
@@ -102,8 +105,8 @@ class AlignmentAngle(keras.callbacks.Callback):
         angles, norm_ratios, logs = {}, {}, {}
         for layer, gradient in rule.items():
             angles[layer], norm_ratios[layer] = _compare(gradient, exact[layer])
-            logs[f"angle_{layer}"] = angles[layer]
-            logs[f"norm_ratio_{layer}"] = norm_ratios[layer]
+            logs[observation.log_name("alignment", layer, "angle")] = angles[layer]
+            logs[observation.log_name("alignment", layer, "norm_ratio")] = norm_ratios[layer]
         count = len(self.epochs)
         observation.append(self.angles, angles, count)
         observation.append(self.norm_ratios, norm_ratios, count)

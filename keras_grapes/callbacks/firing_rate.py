@@ -8,10 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.analysis.probing import by_name
-from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
+
+__all__ = ["FiringRate"]
 
 
 class FiringRate(keras.callbacks.Callback):
@@ -23,7 +25,7 @@ class FiringRate(keras.callbacks.Callback):
     such as a leaky integrator at the end, are left out. A layer that hardly ever fires passes
     nothing on. A layer that always fires passes nothing on that depends on its input. The callback
     warns of each such layer once. The rates are in `rates`, and in the logs as
-    `firing_rate/<layer name>`, with the layer's path if several layers have that name.
+    `firing_rate/{layer}`, with the layer's path if several layers have that name.
 
     A further call of `fit` continues the rates of the same model; another model starts new ones.
 
@@ -101,7 +103,7 @@ class FiringRate(keras.callbacks.Callback):
             mean = float(np.mean(self.unit_rates[name]))
             self.rates.setdefault(name, []).append(mean)
             if logs is not None:
-                logs[f"firing_rate/{name}"] = mean
+                logs[log_name("firing_rate", name)] = mean
             self._judge(name, mean)
 
     def _judge(self, name, mean):
@@ -208,12 +210,8 @@ def _watch(layer, seen):
         seen.append(_Call(outputs, mask))
         return last, outputs, states
 
-    # Not as an attribute of the layer that Keras keeps track of.
-    object.__setattr__(layer, "inner_loop", inner_loop)
-    try:
+    with keras_hooks.replaced(layer, inner_loop=inner_loop):
         yield
-    finally:
-        object.__delattr__(layer, "inner_loop")
 
 
 def _graph(tensor):

@@ -13,6 +13,8 @@ from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 
+__all__ = ["ModulationHistory"]
+
 STATISTICS = ("mean", "std", "min", "max", "at_floor")
 UNITS = ("epoch", "batch")
 
@@ -137,7 +139,7 @@ class ModulationHistory(keras.callbacks.Callback):
             raise ValueError(
                 f"`ModulationHistory` found nothing that is modulated in model '{self.model.name}'"
                 ": compile it with `keras_grapes.Grapes(optimizer, model=model)`, train "
-                "`keras_grapes.propagate(model)`, or a feedback model with modulation=True. "
+                "`keras_grapes.propagate(model)`, or a feedback model with a modulation. "
                 "`print(keras_grapes.summary(model))` tells what is modulated, or why not."
             )
         self._groups = dict(zip(factors.names(modulated), modulated))
@@ -166,7 +168,8 @@ class ModulationHistory(keras.callbacks.Callback):
         if logs is not None:
             for name in self.latest:
                 for key in self.log:
-                    logs[f"modulation/{name}/{key}"] = self._history[key][name][-1]
+                    latest = self._history[key][name][-1]
+                    logs[observation.log_name("modulation", name, key)] = latest
 
     def on_train_end(self, logs=None):
         if self._records[-1] != self._count:

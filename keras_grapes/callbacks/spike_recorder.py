@@ -7,6 +7,8 @@ import keras
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import unchanged
 
+__all__ = ["SpikeRecorder"]
+
 
 class SpikeRecorder(keras.callbacks.Callback):
     """Records what the units of spiking layers do, at the start of training and after epochs.

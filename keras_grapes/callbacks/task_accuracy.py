@@ -6,7 +6,9 @@ import keras
 import numpy as np
 
 from keras_grapes import analysis
-from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.callbacks.observation import log_name, unchanged
+
+__all__ = ["TaskAccuracy"]
 
 
 class TaskAccuracy(keras.callbacks.Callback):
@@ -175,7 +177,8 @@ class TaskAccuracy(keras.callbacks.Callback):
             self._curve.append(self._evaluate())
         if logs is not None:
             latest = self._curve[-1] if self._curve else self.initial_accuracy
-            logs.update(zip((f"task_accuracy/{name}" for name in self.names), map(float, latest)))
+            names = [log_name("task_accuracy", name) for name in self.names]
+            logs.update(zip(names, map(float, latest)))
 
     def on_train_end(self, logs=None):
         # Another callback may have changed the weights since the last epoch was measured.

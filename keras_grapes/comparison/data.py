@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+__all__ = []
+
 
 class Split:
     """Examples to train on, to choose on and to test on; the same in all runs.

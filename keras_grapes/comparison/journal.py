@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 
+__all__ = []
+
 try:
     import fcntl
 except ImportError:  # Windows: there two writers of one file are the user's to avoid.

@@ -6,6 +6,8 @@ import statistics
 from keras_grapes.analysis import figures
 from keras_grapes.comparison.statistics import paired_difference
 
+__all__ = ["Comparison"]
+
 _DESIGN = ("plain", "GRAPES", "mean only", "pattern only")
 
 

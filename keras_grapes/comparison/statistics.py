@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+__all__ = ["Difference", "paired_difference"]
+
 VERDICTS = ("holds", "does not hold", "not decided")
 
 

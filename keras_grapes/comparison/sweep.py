@@ -15,6 +15,8 @@ from keras_grapes.comparison.journal import Journal
 from keras_grapes.comparison.result import Comparison
 from keras_grapes.comparison.runner import Metric, Recipe, Runner
 
+__all__ = ["compare"]
+
 # Of the optimizer's own rate, where none are given.
 _AROUND = (0.3, 1.0, 3.0)
 

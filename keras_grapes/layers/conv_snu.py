@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_grapes.layers.snu import SNU, SNUCell, with_arguments_of_cell
 
+__all__ = ["ConvSNU2D"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class ConvSNU2DCell(SNUCell):

@@ -7,6 +7,7 @@ time, and the units in the last one.
 import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from keras import ops
 
 from keras_grapes import backend
 from keras_grapes.layers.surrogate import values_alone
+
+__all__ = ["Neuron"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,9 @@ class Neuron:
         states: Tuple of strings, the names of the states, which are 0 at first. Defaults to
             `("potential",)`.
         fires: Bool, whether the outputs are spikes or their rates. Defaults to `True`.
+        bounds: Dict of names of fields to the lowest and the highest value, exclusive, that
+            training may give them, where `keras_grapes.Spiking` learns them. A field that is not
+            in it may have any value. Defaults to `{}`.
 
     Args:
         **fields: The fields of the dataclass, its configuration.
@@ -98,6 +104,7 @@ class Neuron:
 
     states = ("potential",)
     fires = True
+    bounds: ClassVar = {}
     goes_unit_by_unit = True
 
     def step(self, current, output, state, parameters):
@@ -115,6 +122,9 @@ class Neuron:
     def emit(self, state, parameters):
         """Returns the output of a state."""
         raise NotImplementedError
+
+    def firing_threshold(self, state, parameters):
+        """Returns what the first state is compared with, for plots; `None` if it is not known."""
 
     def linearize(self, moment, parameters):
         """Returns the `Linearization` of a step, by differentiating `step` and `emit`."""

@@ -1,7 +1,9 @@
 """Neurons of the field, for `keras_grapes.Spiking`."""
 
 import dataclasses
+import math
 import numbers
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -9,7 +11,11 @@ from keras import ops
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
+__all__ = ["ALIF", "LIF", "LeakyIntegrator", "Synaptic"]
+
 _RESETS = ("subtract", "zero", "none")
+_SHARE = (0.0, 1.0)
+_POSITIVE = (0.0, math.inf)
 
 
 def _check_share(name, value):
@@ -20,6 +26,8 @@ def _check_share(name, value):
 
 class _Firing(Neuron):
     """What neurons share that have `threshold`, `reset`, `surrogate` and `detach_reset`."""
+
+    bounds: ClassVar = {"decay": _SHARE, "threshold": _POSITIVE}
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -38,6 +46,9 @@ class _Firing(Neuron):
         if self.reset == "subtract":
             return potential - self.threshold * output
         return potential * (1 - output) if self.reset == "zero" else potential
+
+    def firing_threshold(self, state, parameters):
+        return self.threshold
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -115,6 +126,7 @@ class LeakyIntegrator(Neuron):
     decay: float = 0.9
 
     fires = False
+    bounds: ClassVar = {"decay": _SHARE}
 
     def __post_init__(self):
         _check_share("decay", self.decay)
@@ -170,6 +182,7 @@ class ALIF(_Firing):
     detach_reset: bool = False
 
     states = ("potential", "adaptation")
+    bounds: ClassVar = {**_Firing.bounds, "adaptation_decay": _SHARE}
 
     def step(self, current, output, state, parameters):
         potential, adaptation = state
@@ -179,8 +192,11 @@ class ALIF(_Firing):
         )
 
     def emit(self, state, parameters):
-        potential, adaptation = state
-        return spike(potential - self.threshold - self.adaptation * adaptation, self.surrogate)
+        return spike(state[0] - self.firing_threshold(state, parameters), self.surrogate)
+
+    def firing_threshold(self, state, parameters):
+        _, adaptation = state
+        return self.threshold + self.adaptation * adaptation
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -224,6 +240,7 @@ class Synaptic(_Firing):
     detach_reset: bool = False
 
     states = ("potential", "synaptic_current")
+    bounds: ClassVar = {**_Firing.bounds, "synaptic_decay": _SHARE}
 
     def step(self, current, output, state, parameters):
         potential, synaptic_current = state

@@ -6,6 +6,9 @@ import keras
 from keras import ops
 
 from keras_grapes import backend, random
+from keras_grapes.layers.encodings import values
+
+__all__ = ["RateCoding", "rate_code"]
 
 
 def rate_code(x, steps, rate=1.0, seed=None):
@@ -50,31 +53,15 @@ def rate_code(x, steps, rate=1.0, seed=None):
     dtype = keras.backend.standardize_dtype(x.dtype)
     if len(x.shape) == 0:
         raise ValueError(f"`x` must have a batch axis. Received: x={x}")
-    is_eager = backend.has_values(x)
-    if is_eager:
-        _check_values(x)
-    else:
-        _check_dtype(dtype)
+    values.refuse_integers(x, "Rate coding")
     dtype = dtype if "float" in dtype else keras.config.floatx()
-    # Half precision is too coarse for small probabilities.
-    x = ops.cast(x, "float32")
-    shape = ops.shape(x)
-    draws = random.uniform((shape[0], steps, *shape[1:]), seed)
-    spikes = ops.cast(draws < rate * x[:, None], dtype)
-    return spikes if is_eager else _where_valid(spikes, x)
 
+    def draw(x):
+        shape = ops.shape(x)
+        draws = random.uniform((shape[0], steps, *shape[1:]), seed)
+        return ops.cast(draws < rate * x[:, None], dtype)
 
-def _where_valid(spikes, x):
-    """The spikes of values from 0 to 1; an error for others, or NaN where there are no errors."""
-    # NaN is neither. Minimum and maximum may pass it over.
-    valid = ops.logical_and(x >= 0, x <= 1)
-    valid = ops.all(valid, axis=tuple(range(1, len(x.shape))))
-    spikes = backend.checked(
-        spikes,
-        ops.all(valid),
-        [_EXPECTED, "Received: values from", ops.min(x), "to", ops.max(x), _REMEDY],
-    )
-    return ops.where(ops.reshape(valid, (-1, *[1] * len(x.shape))), spikes, float("nan"))
+    return values.shares("Rate coding").encode(x, draw)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -183,22 +170,3 @@ def _numbers(x):
     if tensor is None or tensor.dtype == "string":
         raise TypeError(f"`x` must be an array or tensor of numbers. Received: x={x!r}")
     return tensor
-
-
-_EXPECTED = "Rate coding takes values from 0 to 1."
-_REMEDY = "Divide pixels by 255, as in `images / 255.0`."
-
-
-def _check_values(x):
-    values = ops.convert_to_numpy(ops.cast(x, "float32"))
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            f"{_EXPECTED} Received: values from {values.min()} to {values.max()}. {_REMEDY}"
-        )
-
-
-def _check_dtype(dtype):
-    if "int" in dtype:
-        raise ValueError(
-            f"Rate coding takes floats from 0 to 1. Received: a tensor of dtype {dtype}. {_REMEDY}"
-        )

@@ -13,6 +13,8 @@ from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
+__all__ = ["SNU", "SNUCell", "SSNU", "SSNUCell"]
+
 _TRAINABLE_DECAYS = (None, "scalar", "unit")
 
 
@@ -242,6 +244,12 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         if self.decay_logit is not None:
             decay = ops.sigmoid(self._tensor(self.decay_logit))
         return decay, 0.0 if self.bias is None else self._tensor(self.bias)
+
+    def firing_threshold(self, state):
+        if not self.is_spiking:
+            return None
+        # Not `-bias`, which makes -0 of 0.
+        return 0.0 - self.parameters()[1]
 
     def feedback_kernel(self):
         return None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)

@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_grapes import backend
 
+__all__ = ["Surrogate", "spike"]
+
 
 def _tanh(x):
     return 1.0 - ops.square(ops.tanh(x))

@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.groups import (
     error_modulated,
     has_unknown_weights,
@@ -16,8 +16,10 @@ from keras_grapes.layers.error_modulation import ErrorModulation, check_output, 
 from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
 
+__all__ = ["propagate", "strip"]
 
-def propagate(model, modulation=None, select=None, *, output_layers=None):
+
+def propagate(model, modulation=Modulation(), select=None, *, output_layers=None):
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
@@ -39,7 +41,7 @@ def propagate(model, modulation=None, select=None, *, output_layers=None):
 
     Args:
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         select: Callable that takes a hidden layer of `model` and returns whether to wrap it.
             Defaults to `None`, all of them.
         output_layers: List of layers of `model`, or of their names or paths, that compute its
@@ -176,8 +178,8 @@ def _choose(model, select, output_layers):
             continue
         try:
             check_wrappable(layer)
-            if layer._inbound_nodes:
-                check_output(layer, layer._inbound_nodes[0].outputs)
+            for call in keras_hooks.recorded_calls(layer)[:1]:
+                check_output(layer, call.outputs)
             chosen.add(id(layer))
         except ValueError as error:
             refused.append(f"- {error}")

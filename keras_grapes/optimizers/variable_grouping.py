@@ -43,7 +43,7 @@ class ModelGrouping:
 
     Args:
         model: A built `keras.Model`.
-        output_layers: As in `keras_grapes.grouping.weight_layers`.
+        output_layers: As in `keras_grapes.groups.weight_layers`.
     """
 
     def __init__(self, model, output_layers=None):

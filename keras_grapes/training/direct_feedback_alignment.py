@@ -5,6 +5,8 @@ import keras
 from keras_grapes.training.direct_feedback import DirectFeedback, Source
 from keras_grapes.training.feedback import send_error
 
+__all__ = ["DirectFeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class DirectFeedbackAlignment(DirectFeedback):

@@ -9,6 +9,8 @@ from keras_grapes import backend
 from keras_grapes.training.direct_feedback import DirectFeedback, Source
 from keras_grapes.training.feedback import send_error
 
+__all__ = ["DirectRandomTargetProjection"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class DirectRandomTargetProjection(DirectFeedback):

@@ -12,6 +12,8 @@ from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
 from keras_grapes.wiring import Wiring
 
+__all__ = ["FeedbackModel"]
+
 
 class FeedbackModel(keras.Model, abc.ABC):
     """Base class of the models that transport errors in another way than back-propagation.
@@ -28,7 +30,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
             this model trains `model`.
-        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults. Defaults to
+        modulation: A `keras_grapes.Modulation`, or `True` for `Modulation()`, GRAPES. Defaults to
             `None`, no modulation.
         feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
             or a function of a shape. Defaults to `"he_uniform"`.
@@ -62,8 +64,8 @@ class FeedbackModel(keras.Model, abc.ABC):
         self, model, modulation=None, feedback_initializer="he_uniform", seed=None, **kwargs
     ):
         wiring = Wiring(model, type(self).__name__)
-        if modulation is False:
-            modulation = None
+        if modulation is True:
+            modulation = Modulation()
         if modulation is not None:
             modulation = Modulation.get(modulation)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
@@ -281,7 +283,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def _input_names(self):
         if isinstance(self._structures[0], dict):
             return sorted(self._structures[0])
-        return [tensor._keras_history[0].name for tensor in self.model.inputs]
+        return [graph.tensor_name(tensor) for tensor in self.model.inputs]
 
     def _flat_inputs(self, inputs):
         if isinstance(inputs, dict):

@@ -6,6 +6,8 @@ from keras import ops
 from keras_grapes import backend
 from keras_grapes.training.feedback import FeedbackModel, send_error
 
+__all__ = ["FeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class FeedbackAlignment(FeedbackModel):
@@ -83,7 +85,7 @@ class FeedbackAlignment(FeedbackModel):
     ...     keras.layers.Dense(8, activation="relu"),
     ...     keras.layers.Dense(3, activation="softmax"),
     ... ])
-    >>> rule = kg.FeedbackAlignment(model, modulation=True, seed=0)
+    >>> rule = kg.FeedbackAlignment(model, modulation=kg.Modulation(), seed=0)
     >>> rule.compile("sgd", loss="sparse_categorical_crossentropy")
     >>> [tuple(kernel.shape) for kernel in rule.feedback_kernels]
     [(8, 3)]

@@ -10,6 +10,8 @@ from keras_grapes.training.chain import Chain
 from keras_grapes.training.feedback import FeedbackModel, send_error
 from keras_grapes.training.projection import check_size, projections
 
+__all__ = ["IndirectFeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class IndirectFeedbackAlignment(FeedbackModel):

@@ -6,6 +6,8 @@ from keras import ops
 from keras_grapes.training import initialization
 from keras_grapes.training.feedback_alignment import FeedbackAlignment
 
+__all__ = ["SignConcordantFeedback"]
+
 _MAGNITUDES = ("uniform", "fixed", "batch")
 
 

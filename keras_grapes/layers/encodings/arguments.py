@@ -6,6 +6,8 @@ import numbers
 import keras
 from keras import ops
 
+__all__ = []
+
 
 def numbers_of(x, rank, axes):
     """Returns `x` as a tensor and the dtype of its encoding: its own if it is a float.

@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
-from keras_grapes.layers.encodings import arguments
+from keras_grapes.layers.encodings import arguments, values
+
+__all__ = ["DeltaCoding", "delta_code"]
 
 POLARITIES = ("channels", "signed", "on")
 REFERENCES = ("previous", "last_spike")
@@ -31,7 +33,9 @@ def delta_code(x, threshold=0.1, polarity="channels", reference="previous"):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If an argument is not one of the values above.
+        ValueError: If an argument is not one of the values above; or if a value is infinite or not
+            a number. See `keras_grapes.rate_code` for what happens in `fit`, under XLA and in
+            TFLite.
 
     References:
         - [Corradi and Indiveri, 2015](https://doi.org/10.1109/TBCAS.2015.2479256), two channels.
@@ -55,18 +59,21 @@ def delta_code(x, threshold=0.1, polarity="channels", reference="previous"):
         x, dtype = arguments.numbers_of(x, 3, "(batch, time, ..., features)")
     else:
         x, dtype = arguments.numbers_of(x, 2, "(batch, time, ...)")
-    x = ops.cast(x, "float32")
-    if reference == "previous":
-        change = ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], axis=1)
-    else:
-        change = _change_since_last_spike(x, threshold)
-    rises = ops.cast(change >= threshold, dtype)
-    if polarity == "on":
-        return rises
-    falls = ops.cast(change <= -threshold, dtype)
-    if polarity == "signed":
-        return rises - falls
-    return ops.concatenate([rises, falls], axis=-1)
+
+    def spikes(x):
+        if reference == "previous":
+            change = ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], axis=1)
+        else:
+            change = _change_since_last_spike(x, threshold)
+        rises = ops.cast(change >= threshold, dtype)
+        if polarity == "on":
+            return rises
+        falls = ops.cast(change <= -threshold, dtype)
+        if polarity == "signed":
+            return rises - falls
+        return ops.concatenate([rises, falls], axis=-1)
+
+    return values.finite("Delta coding").encode(x, spikes)
 
 
 def _change_since_last_spike(x, threshold):

@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
-from keras_grapes.layers.encodings import arguments
+from keras_grapes.layers.encodings import arguments, values
+
+__all__ = ["LatencyCoding", "latency_code"]
 
 
 def latency_code(x, steps, threshold=0.0, tau=None):
@@ -35,9 +37,9 @@ def latency_code(x, steps, threshold=0.0, tau=None):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
-            seen: those of arrays and eager tensors. In a compiled function they make spikes that
-            are not a number.
+        ValueError: If an argument is not one of the values above; or if values lie outside 0 to 1,
+            NaN among them. See `keras_grapes.rate_code` for what happens in `fit`, under XLA and
+            in TFLite.
 
     References:
         - [Thorpe et al., 2001](https://doi.org/10.1016/S0893-6080(01)00083-1), first spikes.
@@ -56,22 +58,22 @@ def latency_code(x, steps, threshold=0.0, tau=None):
     steps = arguments.check_count("steps", steps)
     threshold, tau = _check(threshold, tau)
     x, dtype = arguments.numbers_of(x, 1, "(batch, ...)")
-    _check_values(x)
-    # Half precision is too coarse for times.
-    x = ops.cast(x, "float32")
-    above = x > threshold
-    if tau is None:
-        time = ops.round((steps - 1) * (1 - x) / (1 - threshold))
-    else:
-        # The time of what never spikes is not asked for, but must not be infinite.
-        excess = ops.where(above, x - threshold, 1.0)
-        time = ops.floor(tau * ops.log(ops.where(above, x, 1.0) / excess))
-    time = ops.where(above, time, -1.0)
-    time = ops.where((x >= 0) & (x <= 1), time, float("nan"))
-    counts = ops.reshape(ops.arange(steps, dtype="float32"), (1, steps, *[1] * (len(x.shape) - 1)))
-    time = time[:, None]
-    spikes = ops.where(ops.isnan(time), time, ops.cast(ops.equal(counts, time), "float32"))
-    return ops.cast(spikes, dtype)
+    values.refuse_integers(x, "Latency coding")
+
+    def spikes(x):
+        above = x > threshold
+        if tau is None:
+            time = ops.round((steps - 1) * (1 - x) / (1 - threshold))
+        else:
+            # The time of what never spikes is not asked for, but must not be infinite.
+            excess = ops.where(above, x - threshold, 1.0)
+            time = ops.floor(tau * ops.log(ops.where(above, x, 1.0) / excess))
+        time = ops.where(above, time, -1.0)[:, None]
+        count = ops.arange(steps, dtype="float32")
+        count = ops.reshape(count, (1, steps, *[1] * (len(x.shape) - 1)))
+        return ops.cast(ops.equal(count, time), dtype)
+
+    return values.shares("Latency coding").encode(x, spikes)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -95,8 +97,8 @@ class LatencyCoding(keras.layers.Layer):
         Tensor `(batch, steps, ...)` of 0 and 1.
 
     Raises:
-        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
-            seen, as in `keras_grapes.latency_code`.
+        ValueError: If an argument is not one of the values above, or if values lie outside 0 to 1,
+            as in `keras_grapes.latency_code`.
 
     Example:
 
@@ -137,17 +139,3 @@ def _check(threshold, tau):
             f"threshold={threshold}, tau={tau!r}"
         )
     return threshold, None if tau is None else arguments.check_number("tau", tau, 0.0)
-
-
-def _check_values(x):
-    """Refuses what is out of range where values are there to be seen."""
-    try:
-        values = ops.convert_to_numpy(ops.cast(x, "float32"))
-    except (AttributeError, NotImplementedError, TypeError):
-        # A function is being compiled.
-        return
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            "Latency coding takes values from 0 to 1. Received: values from "
-            f"{values.min()} to {values.max()}. Divide pixels by 255, as in `images / 255.0`."
-        )

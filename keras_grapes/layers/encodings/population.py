@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
-from keras_grapes.layers.encodings import arguments
+from keras_grapes.layers.encodings import arguments, values
+
+__all__ = ["PopulationCoding", "population_code"]
 
 
 def population_code(x, units, low=0.0, high=1.0, width=None):
@@ -30,7 +32,9 @@ def population_code(x, units, low=0.0, high=1.0, width=None):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If an argument is not one of the values above.
+        ValueError: If an argument is not one of the values above; or if a value is infinite or not
+            a number. See `keras_grapes.rate_code` for what happens in `fit`, under XLA and in
+            TFLite.
 
     References:
         - [Bohte et al., 2002](https://doi.org/10.1016/S0925-2312(01)00658-0).
@@ -45,14 +49,16 @@ def population_code(x, units, low=0.0, high=1.0, width=None):
     """
     units, low, high, width = _check(units, low, high, width)
     x, dtype = arguments.numbers_of(x, 1, "(batch, ..., features)")
-    shape = ops.shape(x)
-    # Half precision is too coarse for a large range.
-    x = ops.cast(x, "float32")
-    centers = ops.linspace(low, high, units)
-    activities = ops.exp(-0.5 * ops.square((x[..., None] - centers) / width))
-    if len(shape) > 1:
-        activities = ops.reshape(activities, (*shape[:-1], shape[-1] * units))
-    return ops.cast(activities, dtype)
+
+    def activities(x):
+        shape = ops.shape(x)
+        centers = ops.linspace(low, high, units)
+        found = ops.exp(-0.5 * ops.square((x[..., None] - centers) / width))
+        if len(shape) > 1:
+            found = ops.reshape(found, (*shape[:-1], shape[-1] * units))
+        return ops.cast(found, dtype)
+
+    return values.finite("Population coding").encode(x, activities)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")

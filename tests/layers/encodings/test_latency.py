@@ -61,15 +61,6 @@ def test_layer_in_a_model_saved_and_loaded(tmp_path):
     assert kg.LatencyCoding(3, dtype="mixed_float16")(x).dtype == "float16"
 
 
-@pytest.mark.parametrize("x", [[[0.0, 1.5]], [[-0.1]], np.full((2, 2), 255, "uint8")])
-def test_values_outside_0_to_1(x):
-    with pytest.raises(ValueError, match=r"from 0 to 1.*Divide pixels by 255"):
-        kg.latency_code(x, steps=2)
-    # Where they cannot be seen, what comes of them can.
-    model = keras.Sequential([keras.Input((np.shape(x)[1],)), kg.LatencyCoding(2)])
-    assert np.isnan(model.predict(np.asarray(x), verbose=0)).any()
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
