@@ -134,19 +134,29 @@ def identity(tensor, after=()):
     return keras.ops.convert_to_tensor(tensor)
 
 
-def loop_over_time(step, state, range_, record):
+def loop_over_time(step, state, range_, record, steps=1):
     first, length, stride = range_
-    times = first + stride * jnp.arange(length)
+    blocks = first + stride * jnp.arange(length)
     state = [keras.ops.convert_to_tensor(each) for each in state]
 
-    def body(state, time):
-        state, recorded = step(time, list(state))
-        return tuple(state), recorded
+    def body(state, block):
+        state, added = step(block, list(state))
+        return tuple(state), [jnp.stack(tensors) for tensors in added]
 
-    state, records = jax.lax.scan(body, tuple(state), times)
-    if stride < 0:
-        records = keras.tree.map_structure(lambda r: jnp.flip(r, axis=0), records)
-    return list(state), records
+    def joined(entry, added):
+        added = added[::stride].reshape(length * steps, *added.shape[2:])
+        return jnp.concatenate([entry[None], added])
+
+    state, added = jax.lax.scan(body, tuple(state), blocks)
+    return list(state), [joined(*each) for each in zip(record, added, strict=True)]
+
+
+def recorded(record):
+    return record
+
+
+def recorded_at(record, first, count):
+    return [record[first + place] for place in range(count)]
 
 
 def eagerly():

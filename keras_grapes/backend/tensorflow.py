@@ -80,39 +80,67 @@ def identity(tensor, after=()):
         return tf.identity(tensor)
 
 
-def loop_over_time(step, state, range_, record):
-    """Runs a function once per time step.
+def loop_over_time(step, state, range_, record, steps=1):
+    """Runs a function over blocks of time steps.
 
     `keras.ops.scan` records all of its state, and copies the inputs into another layout first;
     both cost more here than the steps themselves.
 
     Args:
-        step: Function of (time, state) that returns the new state and a list of tensors to record.
-            It reads its inputs at `time`, an int or an int tensor.
+        step: Function of (block number, state) that returns the new state and, for each record, a
+            list of what the steps of the block add to it, in the order of time. It reads its
+            inputs by the number, an int or an int tensor.
         state: List of tensors, the state at first.
-        range_: Tuple of ints or int tensors: the first time, the number of steps, and 1 or -1.
-        record: List of tensors of the shapes and dtypes of what `step` records.
+        range_: Tuple of ints or int tensors: the first block, the number of blocks, and 1 or -1.
+        record: List of tensors, what each record has ahead of the first step.
+        steps: Int, the number of steps of a block. Defaults to 1.
 
     Returns:
-        The last state, a list, and a list of the records of all times, with time as the first axis.
+        The last state, a list, and a list of the records of all steps in the order of time. They
+        are read by `recorded` and `recorded_at`.
     """
     first, length, stride = range_
-
-    def body(count, time, state, records):
-        state, recorded = step(time, list(state))
-        records = [r.write(time, tensor) for r, tensor in zip(records, recorded, strict=True)]
-        return count + 1, time + stride, tuple(state), tuple(records)
-
     records = tuple(
-        tf.TensorArray(tensor.dtype, size=length, element_shape=tensor.shape) for tensor in record
+        tf.TensorArray(
+            tensor.dtype,
+            size=length * steps + 1,
+            element_shape=tensor.shape,
+            clear_after_read=False,
+        ).write(0, tensor)
+        for tensor in record
     )
-    _, _, state, records = tf.while_loop(
-        lambda count, *_: count < length,
-        body,
-        (0, first, tuple(state), records),
-        maximum_iterations=length,
-    )
-    return list(state), [r.stack() for r in records]
+
+    def advance(block, state, records):
+        state, added = step(block, list(state))
+        records = list(records)
+        for place, tensors in enumerate(added):
+            for count, tensor in enumerate(tensors):
+                records[place] = records[place].write(block * steps + count + 1, tensor)
+        return tuple(state), tuple(records)
+
+    def body(count, block, state, records):
+        return count + 1, block + stride, *advance(block, state, records)
+
+    if isinstance(length, int) and length == 1:
+        state, records = advance(first, tuple(state), records)
+    else:
+        _, _, state, records = tf.while_loop(
+            lambda count, *_: count < length,
+            body,
+            (0, first, tuple(state), records),
+            maximum_iterations=length,
+        )
+    return list(state), list(records)
+
+
+def recorded(record):
+    """A record of `loop_over_time` as a tensor, with time as the first axis."""
+    return record.stack()
+
+
+def recorded_at(record, first, count):
+    """A list of `count` entries of a record of `loop_over_time`, from the place `first` on."""
+    return [record.read(first + place) for place in range(count)]
 
 
 def checked(tensor, condition, message):

@@ -112,17 +112,25 @@ def identity(tensor, after=()):
     return keras.ops.convert_to_tensor(tensor)
 
 
-def loop_over_time(step, state, range_, record):
+def loop_over_time(step, state, range_, record, steps=1):
     first, length, stride = range_
-    records = []
+    blocks = []
     for count in range(int(length)):
-        state, recorded = step(int(first) + stride * count, list(state))
-        records.append(recorded)
-    if not records:
-        empty = keras.tree.map_structure(lambda r: r.new_zeros((0, *r.shape)), record)
-        return list(state), empty
-    stacked = keras.tree.map_structure(lambda *r: torch.stack(r), *records[::stride])
-    return list(state), stacked
+        state, added = step(int(first) + stride * count, list(state))
+        blocks.append(added)
+    records = []
+    for place, entry in enumerate(record):
+        tensors = [tensor for block in blocks[::stride] for tensor in block[place]]
+        records.append(torch.stack([entry, *tensors]))
+    return list(state), records
+
+
+def recorded(record):
+    return record
+
+
+def recorded_at(record, first, count):
+    return list(record[first : first + count])
 
 
 def eagerly():

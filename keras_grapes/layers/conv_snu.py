@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import ops
 
-from keras_grapes.layers.snu import SNU, SNUCell, with_arguments_of_cell
+from keras_grapes.layers.snu import SNU, SNUCell, given, with_arguments_of_cell
 
 __all__ = ["ConvSNU2D"]
 
@@ -118,7 +118,8 @@ class ConvSNU2D(SNU):
         strides: Int or tuple of 2 ints. Defaults to 1.
         padding: `"valid"` or `"same"`. Defaults to `"valid"`.
         dilation_rate: Int or tuple of 2 ints. Defaults to 1.
-        **kwargs: Further arguments of `keras_grapes.SNU`, except `recurrent`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`. All other arguments
+            are those of `keras_grapes.SNU`.
 
     Call arguments:
         sequences: Tensor `(batch, time, height, width, channels)`.
@@ -148,8 +149,38 @@ class ConvSNU2D(SNU):
     cell_class = ConvSNU2DCell
     input_rank = 5
 
-    def __init__(self, filters, kernel_size, **kwargs):
-        super().__init__(filters, kernel_size=kernel_size, **kwargs)
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        dilation_rate=1,
+        decay=0.8,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        activation="step",
+        input_activation="relu",
+        reset="gate",
+        use_bias=True,
+        surrogate="tanh",
+        trainable_decay=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer=None,
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        seed=None,
+        detach_reset=False,
+        **kwargs,
+    ):
+        self._initialize(given(locals()))
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         batch, time, *image = sequences_shape

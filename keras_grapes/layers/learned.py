@@ -10,6 +10,8 @@ from keras import ops
 
 from keras_grapes.layers.neuron import Neuron
 
+__all__ = []
+
 SHARINGS = ("scalar", "unit")
 
 

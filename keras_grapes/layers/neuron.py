@@ -40,18 +40,23 @@ class Moment:
 
 @dataclasses.dataclass(frozen=True)
 class Linearization:
-    """The derivatives of a step, unit by unit; `None` stands for 0.
+    """The derivatives of a step, unit by unit: tensors or numbers; `None` stands for 0.
+
+    A new state is taken as a function `g` of an inner value, so that what its derivatives have in
+    common is written once. Where there is no such function, the inner value is the state.
 
     Args:
-        by_current: Tuple, of each new state by the input current.
-        by_output: Tuple, of each new state by the output before.
-        by_state: Tuple of tuples, of each new state by each state before.
+        outer: Tuple, of each new state by its inner value.
+        by_current: Tuple, of each inner value by the input current.
+        by_output: Tuple, of each inner value by the output before.
+        by_state: Tuple of tuples, of each inner value by each state before.
         emission: Tuple, of the new output by each new state.
-        parameter_errors: Function of the errors of the new states, a tuple, and of the error of the
-            new output that returns a tuple with the error of each parameter; `None` for one that is
-            a number rather than a tensor.
+        parameter_errors: Function of the errors of the inner values, a tuple, and of the error of
+            the new output that returns a tuple with the error of each parameter; `None` for one
+            that is a number rather than a tensor.
     """
 
+    outer: tuple
     by_current: tuple
     by_output: tuple
     by_state: tuple
@@ -216,6 +221,7 @@ def derived_linearization(neuron, moment, parameters):
         return tuple(errors)
 
     return Linearization(
+        outer=(1.0,) * count,
         by_current=tuple(p[0] for p in partials),
         by_output=tuple(p[1] for p in partials),
         by_state=tuple(tuple(p[2 : 2 + count]) for p in partials),

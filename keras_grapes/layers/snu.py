@@ -295,7 +295,8 @@ class SSNUCell(SNUCell):
         units: Positive int, number of units.
         decay: Float from 0 to 1. Defaults to 0.8.
         activation: Keras activation or function. Defaults to `"sigmoid"`.
-        **kwargs: Further arguments of `keras_grapes.SNUCell`.
+        **kwargs: `name`, `dtype` and `trainable`. All other arguments are those of
+            `keras_grapes.SNUCell`.
 
     Example:
 
@@ -305,8 +306,32 @@ class SSNUCell(SNUCell):
     TensorShape([2, 16])
     """
 
-    def __init__(self, units, decay=0.8, activation="sigmoid", **kwargs):
-        super().__init__(units, decay=decay, activation=activation, **kwargs)
+    def __init__(
+        self,
+        units,
+        decay=0.8,
+        activation="sigmoid",
+        input_activation="relu",
+        recurrent=False,
+        reset="gate",
+        use_bias=True,
+        surrogate="tanh",
+        trainable_decay=None,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="glorot_uniform",
+        bias_initializer=None,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        seed=None,
+        detach_reset=False,
+        **kwargs,
+    ):
+        super().__init__(**given(locals()))
 
 
 @register_grouping(SNUCell)
@@ -316,7 +341,23 @@ def _snu_cell(cell):
 
 
 def _arguments(cls):
-    return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+    return set(inspect.signature(cls.__init__).parameters) - {"self", "cell", "args", "kwargs"}
+
+
+# What goes to the layer, not to its cell; the last two Keras takes without naming them.
+_LAYER_ARGUMENTS = {
+    *_arguments(keras.layers.RNN),
+    *_arguments(keras.layers.Layer),
+    "input_shape",
+    "input_dim",
+}
+
+
+def given(names):
+    """The arguments of a constructor, by name, from its `locals()`."""
+    # `__class__` is there where the constructor says `super()`.
+    others = {"self", "kwargs", "__class__"}
+    return {name: names[name] for name in names if name not in others} | names["kwargs"]
 
 
 def with_arguments_of_cell(layer_class):
@@ -356,10 +397,32 @@ class SNU(NeuronLayer):
         unroll: Bool, whether to unroll the loop over time. Defaults to `False`.
         zero_output_for_mask: Bool, whether the output of masked time steps is 0 rather than that of
             the step before. Defaults to `False`.
-        **kwargs: Further arguments of `keras_grapes.SNUCell` (`activation`, `input_activation`,
-            `recurrent`, `reset`, `use_bias`, `surrogate`, `trainable_decay`, initializers,
-            regularizers, constraints, `dropout`, `seed`, `detach_reset`) and of
-            `keras.layers.Layer`.
+        activation: `"step"`, or a Keras activation or function for a soft unit. Defaults to
+            `"step"`.
+        input_activation: Keras activation or function. Defaults to `"relu"`.
+        recurrent: Bool, whether the outputs feed back through a kernel `H`. Defaults to `False`.
+        reset: String, one of the table of `keras_grapes.SNUCell`. Defaults to `"gate"`.
+        use_bias: Bool. Without a bias the threshold is 0. Defaults to `True`.
+        surrogate: Name, `keras_grapes.Surrogate` or function, the pseudo-derivative of the step.
+            Without effect for other activations. Defaults to `"tanh"`.
+        trainable_decay: `None`, or `"scalar"` or `"unit"` to learn one decay for all units or one
+            for each, from `decay` on. It stays between 0 and 1, since its logit is what is
+            learned. Defaults to `None`.
+        kernel_initializer: Initializer of `W`. Defaults to `"glorot_uniform"`.
+        recurrent_initializer: Initializer of `H`. Defaults to `"glorot_uniform"`.
+        bias_initializer: Initializer of `b`. Defaults to `None`, all -1: a threshold of 1.
+        kernel_regularizer: Regularizer of `W`. Defaults to `None`.
+        recurrent_regularizer: Regularizer of `H`. Defaults to `None`.
+        bias_regularizer: Regularizer of `b`. Defaults to `None`.
+        kernel_constraint: Constraint of `W`. Defaults to `None`.
+        recurrent_constraint: Constraint of `H`. Defaults to `None`.
+        bias_constraint: Constraint of `b`. Defaults to `None`.
+        dropout: Float from 0 to 1, the share of the inputs to drop, the same ones at all time
+            steps. Defaults to 0.
+        seed: Int, the seed of `dropout`. Defaults to `None`.
+        detach_reset: Bool, whether errors pass the reset by, as if what it takes away were a
+            constant. Defaults to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         sequences: Tensor `(batch, time, features)`.
@@ -404,24 +467,33 @@ class SNU(NeuronLayer):
         stateful=False,
         unroll=False,
         zero_output_for_mask=False,
+        activation="step",
+        input_activation="relu",
+        recurrent=False,
+        reset="gate",
+        use_bias=True,
+        surrogate="tanh",
+        trainable_decay=None,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="glorot_uniform",
+        bias_initializer=None,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        seed=None,
+        detach_reset=False,
         **kwargs,
     ):
-        # Two that Keras takes without naming them.
-        layer_names = {*_arguments(keras.layers.Layer), "input_shape", "input_dim"}
-        layer_kwargs = {name: kwargs.pop(name) for name in list(kwargs) if name in layer_names}
-        shared = {
-            name: layer_kwargs[name] for name in ("dtype", "trainable") if name in layer_kwargs
-        }
-        super().__init__(
-            self.cell_class(units, decay=decay, **kwargs, **shared),
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            unroll=unroll,
-            zero_output_for_mask=zero_output_for_mask,
-            **layer_kwargs,
-        )
+        self._initialize(given(locals()))
+
+    def _initialize(self, arguments):
+        of_layer = {name: arguments.pop(name) for name in _LAYER_ARGUMENTS & set(arguments)}
+        shared = {name: of_layer[name] for name in ("dtype", "trainable") if name in of_layer}
+        super().__init__(self.cell_class(**arguments, **shared), **of_layer)
         self.input_spec = keras.layers.InputSpec(ndim=self.input_rank)
 
     @property
@@ -450,7 +522,9 @@ class SSNU(SNU):
     Args:
         units: Positive int, number of units.
         decay: Float from 0 to 1. Defaults to 0.8.
-        **kwargs: Further arguments of `keras_grapes.SNU`; `activation` defaults to `"sigmoid"`.
+        activation: Keras activation or function. Defaults to `"sigmoid"`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`. All other arguments
+            are those of `keras_grapes.SNU`.
 
     Example:
 
@@ -461,6 +535,39 @@ class SSNU(SNU):
     """
 
     cell_class = SSNUCell
+
+    def __init__(
+        self,
+        units,
+        decay=0.8,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        activation="sigmoid",
+        input_activation="relu",
+        recurrent=False,
+        reset="gate",
+        use_bias=True,
+        surrogate="tanh",
+        trainable_decay=None,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="glorot_uniform",
+        bias_initializer=None,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        seed=None,
+        detach_reset=False,
+        **kwargs,
+    ):
+        super().__init__(**given(locals()))
 
 
 def _check_units(units):

@@ -59,7 +59,8 @@ DETACHED_RESETS = {
 # Derivatives of activations, from their values.
 DERIVATIVES = {
     activations.linear: lambda a: 1.0,
-    activations.relu: lambda a: ops.cast(a > 0, a.dtype),
+    # The value is not negative. A comparison takes much longer.
+    activations.relu: lambda a: ops.sign(a),
     activations.leaky_relu: lambda a: ops.where(a > 0, ops.ones_like(a), 0.2),
     activations.elu: lambda a: ops.where(a > 0, ops.ones_like(a), a + 1),
     activations.sigmoid: lambda a: a * (1 - a),
@@ -105,13 +106,10 @@ class SNUNeuron(Neuron):
         decay, bias = parameters
         output, (potential,), (new_potential,) = moment.output, moment.state, moment.new_state
         by_potential, by_output, by_bias = self.reset.partials(potential, output, bias)
-        input_slope = self.input_slope(new_potential)
         slope = self.slope(new_potential + bias, moment.new_output)
-        scaled = input_slope * decay
 
-        def parameter_errors(state_errors, output_error):
-            errors = [None, None]
-            drive_error = input_slope * state_errors[0]
+        def parameter_errors(drive_errors, output_error):
+            errors, (drive_error,) = [None, None], drive_errors
             if is_tensor(decay):
                 errors[0] = total(self.reset.kept(potential, output, bias) * drive_error, decay)
             if is_tensor(bias):
@@ -121,9 +119,10 @@ class SNUNeuron(Neuron):
             return tuple(errors)
 
         return Linearization(
-            by_current=(input_slope,),
-            by_output=(None if by_output is None else scaled * by_output,),
-            by_state=((scaled * by_potential,),),
+            outer=(self.input_slope(new_potential),),
+            by_current=(1.0,),
+            by_output=(None if by_output is None else decay * by_output,),
+            by_state=((decay * by_potential,),),
             emission=(slope,),
             parameter_errors=parameter_errors,
         )

@@ -15,7 +15,9 @@ __all__ = ["Surrogate", "spike"]
 
 
 def _tanh(x):
-    return 1.0 - ops.square(ops.tanh(x))
+    # TensorFlow would take a square together with what comes before, element by element.
+    y = ops.tanh(x)
+    return (1.0 - y) * (1.0 + y)
 
 
 def _sigmoid(x):
@@ -25,7 +27,7 @@ def _sigmoid(x):
 
 # Name: (default slope k, pseudo-derivative at step argument x).
 _SHAPES = {
-    "tanh": (1.0, lambda x, k: _tanh(k * x)),
+    "tanh": (1.0, lambda x, k: _tanh(x if k == 1 else k * x)),
     "sigmoid": (4.0, lambda x, k: k * _sigmoid(k * x)),
     "atan": (2.0, lambda x, k: 0.5 * k / (1.0 + ops.square(0.5 * math.pi * k * x))),
     "fast_sigmoid": (25.0, lambda x, k: 1.0 / ops.square(1.0 + k * ops.abs(x))),

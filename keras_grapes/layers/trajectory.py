@@ -70,21 +70,16 @@ class _Segment:
     blocks: object
 
     def cut(self, tensor):
-        """The blocks of this stretch: `(blocks, steps, ...)`."""
-        stretch = tensor[self.start : self.start + self.blocks * self.steps]
-        return ops.reshape(stretch, (self.blocks, self.steps, *ops.shape(tensor)[1:]))
+        """The blocks of this stretch of a whole sequence: `(blocks, steps, ...)`."""
+        return self.blocked(tensor[self.start : self.start + self.blocks * self.steps])
 
-    def joined(self, blocks):
-        """The inverse of `cut`."""
-        return ops.reshape(blocks, (self.blocks * self.steps, *ops.shape(blocks)[2:]))
+    def blocked(self, stretch):
+        return ops.reshape(stretch, (self.blocks, self.steps, *ops.shape(stretch)[1:]))
 
     def loop(self, step, state, record, backward=False):
         """Runs a function of (block number, state) over the blocks, as `loop_over_time` does."""
-        if isinstance(self.blocks, int) and self.blocks == 1:
-            state, recorded = step(0, state)
-            return state, [ops.expand_dims(r, 0) for r in recorded]
         range_ = (self.blocks - 1, self.blocks, -1) if backward else (0, self.blocks, 1)
-        return backend.loop_over_time(step, state, range_, record)
+        return backend.loop_over_time(step, state, range_, record, self.steps)
 
 
 def _segments(length, block):
@@ -103,28 +98,28 @@ def _segments(length, block):
 class _Trace:
     """What the forward pass leaves of a segment for the backward pass.
 
-    All but the list `entry` are `(blocks, steps, ...)`. The trajectory is a list of the outputs and
-    each state, and `entry` has what they are before the segment.
+    The input current and the mask are `(blocks, steps, ...)`, the outputs `(time + 1, ...)`, with
+    those before the first step. The output and the states are records of `loop_over_time`.
     """
 
     segment: _Segment
     current: object
     mask: object
-    entry: list
-    trajectory: list
+    outputs: object
+    records: list
 
     def at(self, block):
-        """Lists of what output and states are before and after each step of a block."""
-        after = [moved[block] for moved in self.trajectory]
-        is_first, previous = block == 0, ops.maximum(block * self.segment.steps - 1, 0)
-        first = [
-            ops.where(is_first, entry, self.segment.joined(moved)[previous])
-            for entry, moved in zip(self.entry, self.trajectory)
-        ]
-        if self.segment.steps == 1:
-            return [ops.expand_dims(f, 0) for f in first], after
-        before = [ops.concatenate([f[None], a[:-1]]) for f, a in zip(first, after)]
-        return before, after
+        """Lists of what the output and each state are before and after each step of a block."""
+        steps = self.segment.steps
+        first = block * steps
+        if steps == 1:
+            moments = [backend.recorded_at(record, first, 2) for record in self.records]
+            return ([ops.expand_dims(m[i], 0) for m in moments] for i in range(2))
+        # The outputs are put together anyway: of them there is nothing to copy.
+        moments = [ops.stack(backend.recorded_at(r, first, steps + 1)) for r in self.records[1:]]
+        outputs = [self.segment.blocked(o)[block] for o in (self.outputs[:-1], self.outputs[1:])]
+        before, after = [m[:-1] for m in moments], [m[1:] for m in moments]
+        return [outputs[0], *before], [outputs[1], *after]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,13 +150,12 @@ class _Way:
                 for drive, is_live in zip(steps, live):
                     moving = self._step(drive, is_live, moving, parameters)
                     passed.append(moving)
-                return moving, [ops.stack(moved) for moved in zip(*passed)]
+                return moving, list(zip(*passed))
 
-            block_like = ops.zeros((segment.steps, *shape), output.dtype)
-            entry = moving
-            moving, trajectory = segment.loop(advance, moving, [block_like] * len(moving))
-            traces.append(_Trace(segment, drives, masks, entry, trajectory))
-            parts.append(segment.joined(trajectory[0]))
+            moving, records = segment.loop(advance, moving, moving)
+            outputs = backend.recorded(records[0])
+            traces.append(_Trace(segment, drives, masks, outputs, records))
+            parts.append(outputs[1:])
         return traces, _concatenate(parts), tuple(moving[1:])
 
     def _step(self, drive, is_live, moving, parameters):
@@ -186,11 +180,8 @@ class _Way:
             def retreat(block, moving, trace=trace, errors=errors):
                 return self._retreat(trace, block, errors[block], moving)
 
-            shape = (trace.segment.steps, *ops.shape(output))
-            moving, (drive_errors,) = trace.segment.loop(
-                retreat, moving, [ops.zeros(shape, output.dtype)], backward=True
-            )
-            parts.insert(0, trace.segment.joined(drive_errors))
+            moving, (drive_errors,) = trace.segment.loop(retreat, moving, [none], backward=True)
+            parts.insert(0, backend.recorded(drive_errors)[1:])
         drive_errors = _concatenate(parts)
         found = [drive_errors, *moving]
         if self.kernel is not None:
@@ -200,7 +191,7 @@ class _Way:
 
     def _retreat(self, trace, block, errors, moving):
         """Takes the errors of a block of steps back to the step before it."""
-        count = len(trace.trajectory) - 1
+        count = len(trace.records) - 1
         output_error, state_errors, sums = moving[0], moving[1 : count + 1], moving[count + 1 :]
         (before, *before_states), (outputs, *states) = trace.at(block)
 
@@ -213,50 +204,46 @@ class _Way:
         held = None
         if trace.mask is not None:
             slopes, held = _masked(slopes, trace.mask[block], outputs)
-        by_current, by_output, emission = (
+        outer, by_current, by_output, emission = (
             [_by_step(slope, outputs) for slope in each]
-            for each in (slopes.by_current, slopes.by_output, slopes.emission)
+            for each in (slopes.outer, slopes.by_current, slopes.by_output, slopes.emission)
         )
         by_state = [[_by_step(slope, outputs) for slope in row] for row in slopes.by_state]
         held = _by_step(held, outputs)
         errors = ops.unstack(errors)
-        output_errors, all_state_errors, drive_errors = [], [], []
+        output_errors, inner_errors, drive_errors = [], [], []
         for step in reversed(range(len(errors))):
             output_error = errors[step] + output_error
             state_errors = [
                 _sum([error, _product(emission[j][step], output_error)])
                 for j, error in enumerate(state_errors)
             ]
+            inner = [_product(outer[i][step], e) for i, e in enumerate(state_errors)]
+            drive_error = _sum(
+                [_product(by_current[i][step], e) for i, e in enumerate(inner)],
+                otherwise=output_error,
+            )
             output_errors.append(output_error)
-            all_state_errors.append(state_errors)
-            sent = [_product(by_output[i][step], e) for i, e in enumerate(state_errors)]
+            inner_errors.append(inner)
+            drive_errors.append(drive_error)
+            sent = [_product(by_output[i][step], e) for i, e in enumerate(inner)]
             if self.kernel is not None:
-                drive_error = _sum(
-                    [_product(by_current[i][step], e) for i, e in enumerate(state_errors)]
-                )
-                drive_errors.append(drive_error)
                 sent.append(ops.matmul(drive_error, ops.transpose(self.kernel)))
             sent.append(_product(held[step], output_error))
             output_error = _sum(sent, otherwise=output_error)
             state_errors = [
                 _sum(
-                    [_product(by_state[i][j][step], e) for i, e in enumerate(state_errors)],
+                    [_product(by_state[i][j][step], e) for i, e in enumerate(inner)],
                     otherwise=output_error,
                 )
                 for j in range(count)
             ]
-        output_errors = ops.stack(output_errors[::-1])
-        all_state_errors = tuple(ops.stack(e[::-1]) for e in zip(*all_state_errors))
-        if drive_errors:
-            drive_errors = ops.stack(drive_errors[::-1])
-        else:
-            drive_errors = _sum(
-                [_product(slope, e) for slope, e in zip(slopes.by_current, all_state_errors)],
-                otherwise=outputs,
-            )
-        added = slopes.parameter_errors(all_state_errors, output_errors)
-        sums = [s + a for s, a in zip(sums, (a for a in added if a is not None), strict=True)]
-        return [output_error, *state_errors, *sums], [drive_errors]
+        if sums:
+            output_errors = ops.stack(output_errors[::-1])
+            inner_errors = tuple(ops.stack(e[::-1]) for e in zip(*inner_errors))
+            added = slopes.parameter_errors(inner_errors, output_errors)
+            sums = [s + a for s, a in zip(sums, (a for a in added if a is not None), strict=True)]
+        return [output_error, *state_errors, *sums], [drive_errors[::-1]]
 
 
 def _masked(slopes, live, outputs):
@@ -272,14 +259,15 @@ def _masked(slopes, live, outputs):
             slope = zeros
         return ops.where(live, slope, otherwise)
 
-    def parameter_errors(state_errors, output_error):
-        return slopes.parameter_errors(tuple(masked(e) for e in state_errors), masked(output_error))
+    def parameter_errors(inner_errors, output_error):
+        return slopes.parameter_errors(tuple(masked(e) for e in inner_errors), masked(output_error))
 
     by_state = tuple(
         tuple(masked(slope, ones if i == j else zeros) for j, slope in enumerate(row))
         for i, row in enumerate(slopes.by_state)
     )
     masked_slopes = Linearization(
+        outer=tuple(masked(slope, ones) for slope in slopes.outer),
         by_current=tuple(map(masked, slopes.by_current)),
         by_output=tuple(map(masked, slopes.by_output)),
         by_state=by_state,
@@ -297,7 +285,9 @@ def _by_step(slope, outputs):
 
 
 def _product(slope, error):
-    return None if slope is None else slope * error
+    if slope is None:
+        return None
+    return error if isinstance(slope, (int, float)) and slope == 1 else slope * error
 
 
 def _sum(errors, otherwise=None):

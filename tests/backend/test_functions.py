@@ -178,15 +178,34 @@ def test_loop_over_time_keeps_records_in_the_order_of_time(stride):
         def step(time, state):
             (s,) = state
             s = 10 * s + x[time]
-            return [s], [s]
+            return [s], [[s]]
 
         first = 0 if stride == 1 else 2
-        return backend.loop_over_time(step, [ops.zeros(1)], (first, 3, stride), [ops.zeros(1)])
+        return backend.loop_over_time(step, [ops.zeros(1)], (first, 3, stride), [-ops.ones(1)])
 
-    (last,), (records,) = run()
-    expected = [1, 12, 124] if stride == 1 else [421, 42, 4]
+    (last,), (record,) = run()
+    expected = [-1, 1, 12, 124] if stride == 1 else [-1, 421, 42, 4]
     np.testing.assert_array_equal(array(last), [124 if stride == 1 else 421])
-    np.testing.assert_array_equal(array(records)[:, 0], expected)
+    np.testing.assert_array_equal(array(backend.recorded(record))[:, 0], expected)
+    np.testing.assert_array_equal(
+        [array(r) for r in backend.recorded_at(record, 1, 2)][1], [42 if stride == -1 else 12]
+    )
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("stride", [1, -1])
+def test_loop_over_time_takes_blocks_of_steps(stride, blocks):
+    def step(block, state):
+        (s,) = state
+        return [s + 1], [[s + 10 * block, s + 10 * block + 5]]
+
+    first = 0 if stride == 1 else blocks - 1
+    _, (record,) = backend.loop_over_time(
+        step, [ops.zeros(1)], (first, blocks, stride), [-ops.ones(1)], steps=2
+    )
+    states = range(blocks)[::stride]
+    expected = [s + 10 * block + extra for block, s in enumerate(states) for extra in (0, 5)]
+    np.testing.assert_array_equal(array(backend.recorded(record))[:, 0], [-1, *expected])
 
 
 def test_loop_over_time_has_a_gradient():
@@ -194,7 +213,7 @@ def test_loop_over_time_has_a_gradient():
 
     def loss():
         (last,), _ = backend.loop_over_time(
-            lambda time, state: ([state[0] * x], [state[0]]), [x * 1.0], (0, 3, 1), [ops.zeros(1)]
+            lambda time, state: ([state[0] * x], [[state[0]]]), [x * 1.0], (0, 3, 1), [ops.zeros(1)]
         )
         return ops.sum(last)
 

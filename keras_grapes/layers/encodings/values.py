@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_grapes import backend
 
+__all__ = []
+
 
 @dataclasses.dataclass(frozen=True)
 class Values:
