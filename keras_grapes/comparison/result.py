@@ -128,7 +128,7 @@ class Comparison:
         return _markdown(header, rows)
 
     def verdict(self):
-        """Returns in sentences what the intervals decide.
+        """Returns what the intervals decide, a sentence a line.
 
         For the four default arms: whether GRAPES beats plain training, each at its chosen rate, and
         whether the larger rate or the pattern explains the gain. For other arms: whether each beats
@@ -138,12 +138,12 @@ class Comparison:
             text = self._of_design()
         else:
             first = self.arms[0]
-            text = " ".join(
+            text = "\n".join(
                 f"{arm} against {first}: {_told(self.difference(arm), self._unit)}."
                 for arm in self.arms[1:]
             )
             text = text or f"There is nothing to compare {first} with."
-        return " ".join([text, *self._cautions()])
+        return "\n".join([text, *self._cautions()])
 
     @property
     def _unit(self):
