@@ -27,6 +27,7 @@ def parse(*arguments):
     [
         (["--preset", "long"], "argument --preset: invalid choice: 'long'"),
         (["--epochs", "0"], "argument --epochs: must be a whole number of at least 1"),
+        (["--hold-out", "-1"], "argument --hold-out: must be a whole number of at least 1"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
     ],
 )
@@ -47,6 +48,16 @@ def test_every_layer_fires_from_the_start():
     rates = {name: r.rates.mean() for name, r in kg.analysis.record(model, images).items()}
     assert len(rates) == 4
     assert all(0.02 < rate < 0.5 for rate in rates.values()), rates
+
+
+def test_what_is_held_out_is_not_trained_on():
+    train = np.arange(10), np.arange(10) + 100
+    (x, y), (held_x, held_y) = spiking_mnist.divide(train, 3)
+    assert (len(x), len(held_x)) == (7, 3)
+    assert sorted([*x, *held_x]) == list(range(10))
+    np.testing.assert_array_equal(y, x + 100)
+    np.testing.assert_array_equal(held_y, held_x + 100)
+    assert spiking_mnist.divide(train, None) == (train, None)
 
 
 @pytest.mark.slow
