@@ -6,15 +6,16 @@ they work with `keras_grapes.Grapes`, propagated models and the feedback models.
 scaling skips does not change the weights.
 """
 
-import math
-import numbers
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_grapes import graph, random
+from keras_grapes.checks import check_model, check_number, is_int, is_number
 from keras_grapes.groups import weight_layers
+from keras_grapes.types import Tensor
 
 __all__ = ["Chain", "FixedPoint", "UpdateNoise", "constrain"]
 
@@ -57,8 +58,10 @@ class FixedPoint(keras.constraints.Constraint):
     array([ 0.  ,  0.25, -0.5 , -1.  ,  0.75], dtype=float32)
     """
 
-    def __init__(self, bits, range=1.0, rounding="nearest", seed=None):
-        if isinstance(bits, bool) or not isinstance(bits, numbers.Integral) or not 2 <= bits <= 16:
+    def __init__(
+        self, bits: int, range: float = 1.0, rounding: str = "nearest", seed: int | None = None
+    ) -> None:
+        if not is_int(bits) or not 2 <= bits <= 16:
             raise ValueError(f"`bits` must be an int from 2 to 16. Received: bits={bits!r}")
         if rounding not in ROUNDINGS:
             raise ValueError(
@@ -66,12 +69,12 @@ class FixedPoint(keras.constraints.Constraint):
             )
         self.bits = int(bits)
         self._codes = 2 ** (self.bits - 1)
-        self.range = _positive(range, "range")
+        self.range = check_number("range", range, above=0)
         self.rounding = rounding
         self.seed = seed
         self._seeds = _seed_generator(seed) if rounding == "stochastic" else None
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         weight = ops.convert_to_tensor(weight)
         code = ops.cast(weight, "float32") * (self._codes / self.range)
         rounded = self._decode(ops.round(code), weight.dtype)
@@ -87,7 +90,7 @@ class FixedPoint(keras.constraints.Constraint):
         code = ops.clip(code, -self._codes, self._codes - 1)
         return ops.cast(code * (self.range / self._codes), dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "bits": self.bits,
             "range": self.range,
@@ -124,19 +127,19 @@ class UpdateNoise(keras.constraints.Constraint):
     TensorShape([2])
     """
 
-    def __init__(self, stddev, range=1.0, seed=None):
-        self.stddev = 0.0 if _is_zero(stddev) else _positive(stddev, "stddev")
-        self.range = _positive(range, "range")
+    def __init__(self, stddev: float, range: float = 1.0, seed: int | None = None) -> None:
+        self.stddev = 0.0 if _is_zero(stddev) else check_number("stddev", stddev, above=0)
+        self.range = check_number("range", range, above=0)
         self.seed = seed
         self._seeds = _seed_generator(seed)
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         weight = ops.convert_to_tensor(weight)
         stddev = self.stddev * self.range
         noise = random.normal(ops.shape(weight), stddev, self._seeds, changing=weight)
         return ops.cast(ops.cast(weight, "float32") + noise, weight.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"stddev": self.stddev, "range": self.range, "seed": self.seed}
 
 
@@ -161,7 +164,7 @@ class Chain(keras.constraints.Constraint):
     array([0.25, 0.75], dtype=float32)
     """
 
-    def __init__(self, constraints):
+    def __init__(self, constraints: Sequence[keras.constraints.Constraint]) -> None:
         if not isinstance(constraints, (list, tuple)) or not constraints:
             raise TypeError(
                 "`constraints` must be a list of `keras.constraints.Constraint`s. Received: "
@@ -169,12 +172,12 @@ class Chain(keras.constraints.Constraint):
             )
         self.constraints = [_get_constraint(constraint) for constraint in constraints]
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         for constraint in self.constraints:
             weight = constraint(weight)
         return weight
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "constraints": [
                 keras.saving.serialize_keras_object(constraint) for constraint in self.constraints
@@ -186,7 +189,10 @@ class Chain(keras.constraints.Constraint):
         return cls(keras.saving.deserialize_keras_object(config["constraints"]))
 
 
-def constrain(model, constraint):
+def constrain(
+    model: keras.Model,
+    constraint: keras.constraints.Constraint | Sequence[keras.constraints.Constraint] | None,
+) -> keras.Model:
     """Puts a constraint on the kernels of all layers of a model, hidden and output.
 
     The constraint replaces existing ones and acts from the next update on. Each kernel gets its own
@@ -219,11 +225,7 @@ def constrain(model, constraint):
     >>> noisy = [kg.hardware.UpdateNoise(0.01), kg.hardware.FixedPoint(bits=6)]
     >>> model = kg.hardware.constrain(kg.propagate(model), noisy)
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: model={model!r} of type "
-            f"{type(model).__name__}"
-        )
+    check_model("model", model)
     if isinstance(constraint, (list, tuple)):
         constraint = Chain(constraint)
     elif constraint is not None:
@@ -276,19 +278,10 @@ def _get_constraint(constraint):
 
 
 def _seed_generator(seed):
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0
-    ):
+    if seed is not None and not (is_int(seed) and seed >= 0):
         raise ValueError(f"`seed` must be a non-negative int or None. Received: seed={seed!r}")
     return keras.random.SeedGenerator(None if seed is None else int(seed))
 
 
 def _is_zero(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
-
-
-def _positive(value, name):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}")
-    return float(value)
+    return is_number(value) and value == 0

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import typing
+from collections.abc import Callable
 
+import keras
 from keras import layers, ops
 
 from keras_grapes import keras_hooks
@@ -60,7 +62,7 @@ class LinearMap:
         object.__setattr__(self, "kernels", tuple(kernels))
 
 
-def register_linear_map(layer_class):
+def register_linear_map(layer_class: type) -> Callable:
     """Tells the linear map of a custom layer, so that the feedback models can train it.
 
     The decorated function gets a built layer of the class, or of a subclass without a `call` of its
@@ -98,7 +100,7 @@ def register_linear_map(layer_class):
     return _linear_maps.register(layer_class)
 
 
-def linear_map(layer):
+def linear_map(layer: keras.layers.Layer) -> LinearMap | None:
     """Returns the `LinearMap` of a layer, or `None` for a layer that has none.
 
     Raises:

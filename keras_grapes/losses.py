@@ -5,11 +5,11 @@ classes, `(batch,)` or `(batch, 1)`, or one-hot, `(batch, units)`. If the output
 time, masked steps do not count.
 """
 
-import math
-import numbers
-
 import keras
 from keras import ops
+
+from keras_grapes.checks import check_number
+from keras_grapes.types import Array, Tensor
 
 __all__ = [
     "FirstSpikeCrossentropy",
@@ -55,7 +55,7 @@ class _SpikeLoss(keras.losses.Loss):
         return {**super().get_config(), **{name: getattr(self, name) for name in self._own}}
 
     # Names of the arguments that Keras's losses do not have.
-    _own = ()
+    _own: tuple[str, ...] = ()
 
 
 def one_hot(y_true, y_pred):
@@ -77,7 +77,7 @@ def one_hot(y_true, y_pred):
     )
 
 
-def first_spike_time(spikes, mask=None):
+def first_spike_time(spikes: Array, mask: Tensor | None = None) -> Tensor:
     """Number of time steps before the first spike of each unit; all of them of a silent one.
 
     With the spikes `y`, the remaining time is, from the last step `t` backward,
@@ -153,13 +153,13 @@ class SpikeCountCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="spike_count_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_count_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         return _crossentropy(targets, self.scale * ops.sum(mask * outputs, axis=1))
@@ -198,13 +198,13 @@ class SpikeRateCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="spike_rate_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_rate_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         steps = _crossentropy(targets[:, None] * ops.ones_like(outputs), self.scale * outputs)
@@ -246,15 +246,15 @@ class SpikeRateMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct_rate=1.0,
-        incorrect_rate=0.0,
-        reduction="sum_over_batch_size",
-        name="spike_rate_mean_squared_error",
-        dtype=None,
-    ):
+        correct_rate: float = 1.0,
+        incorrect_rate: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_rate_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.correct_rate = _number("correct_rate", correct_rate)
-        self.incorrect_rate = _number("incorrect_rate", incorrect_rate)
+        self.correct_rate = check_number("correct_rate", correct_rate)
+        self.incorrect_rate = check_number("incorrect_rate", incorrect_rate)
 
     def _for_samples(self, targets, outputs, mask):
         wanted = _between(targets, self.correct_rate, self.incorrect_rate)
@@ -295,13 +295,13 @@ class FirstSpikeCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="first_spike_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "first_spike_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         return _crossentropy(targets, -self.scale * first_spike_time(outputs, mask))
@@ -342,12 +342,12 @@ class FirstSpikeMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct_time=0.0,
-        incorrect_time=1.0,
-        reduction="sum_over_batch_size",
-        name="first_spike_mean_squared_error",
-        dtype=None,
-    ):
+        correct_time: float = 0.0,
+        incorrect_time: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "first_spike_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.correct_time = _share("correct_time", correct_time)
         self.incorrect_time = _share("incorrect_time", incorrect_time)
@@ -393,11 +393,11 @@ class MembraneCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        over="max",
-        reduction="sum_over_batch_size",
-        name="membrane_crossentropy",
-        dtype=None,
-    ):
+        over: str = "max",
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "membrane_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if over not in ("max", "mean", "last"):
             raise ValueError(f'`over` must be "max", "mean" or "last". Received: over={over!r}')
@@ -450,15 +450,15 @@ class MembraneMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct=1.0,
-        incorrect=0.0,
-        reduction="sum_over_batch_size",
-        name="membrane_mean_squared_error",
-        dtype=None,
-    ):
+        correct: float = 1.0,
+        incorrect: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "membrane_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.correct = _number("correct", correct)
-        self.incorrect = _number("incorrect", incorrect)
+        self.correct = check_number("correct", correct)
+        self.incorrect = check_number("incorrect", incorrect)
 
     def _for_samples(self, targets, outputs, mask):
         wanted = _between(targets, self.correct, self.incorrect)[:, None]
@@ -477,21 +477,8 @@ def _mean_over_time(x, mask):
     return ops.sum(mask * x, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
 
 
-def _number(name, value):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value)):
-        raise ValueError(f"`{name}` must be a finite number. Received: {name}={value!r}")
-    return float(value)
-
-
-def _positive(name, value):
-    if _number(name, value) <= 0:
-        raise ValueError(f"`{name}` must be above 0. Received: {name}={value!r}")
-    return float(value)
-
-
 def _share(name, value):
-    if not 0 <= _number(name, value) <= 1:
+    if not 0 <= check_number(name, value) <= 1:
         raise ValueError(
             f"`{name}` must be from 0, the first step, to 1. Received: {name}={value!r}"
         )

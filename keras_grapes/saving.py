@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import uuid
+from typing import Any
 
 import keras
 
@@ -22,7 +23,12 @@ if backend.name == "tensorflow":
 _GRAPH = "saved_model.pb"
 
 
-def export_saved_model(model, path, input_signature=None, overwrite=False):
+def export_saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    input_signature: Any = None,
+    overwrite: bool = False,
+) -> str | os.PathLike:
     """Writes the forward pass of a model as a SavedModel, to serve without this package.
 
     The SavedModel holds the forward pass of the model in inference mode as a TensorFlow graph with

@@ -26,7 +26,7 @@ MODULES = [
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
-    ("keras_hooks",),
+    ("checks", "keras_hooks", "naming", "types"),
     ("version", "modulation", "graph", "backend", "kernels", "losses", "regularizers"),
     ("random", "metrics", "layer_registry"),
     ("groups",),

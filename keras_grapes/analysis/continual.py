@@ -6,9 +6,12 @@ It may have fewer rows than columns; the measures then describe the state after 
 Entries that a measure does not need may be `nan`, such as later tasks for `forgetting`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_grapes.analysis import figures
+from keras_grapes.types import Array, Axes, Figure
 
 __all__ = [
     "average_accuracy",
@@ -22,7 +25,7 @@ __all__ = [
 ]
 
 
-def average_accuracy(accuracy):
+def average_accuracy(accuracy: Array) -> float:
     """Mean accuracy on the tasks trained so far, after the last of them.
 
     Args:
@@ -47,7 +50,7 @@ def average_accuracy(accuracy):
     return float(np.mean(accuracy[-1, : len(accuracy)]))
 
 
-def forgetting(accuracy):
+def forgetting(accuracy: Array) -> float:
     """Mean drop of the accuracy on the earlier tasks, from the best accuracy to the last.
 
     `f[j] = max over i < k of accuracy[i, j] - accuracy[k, j]`, averaged over the tasks `j < k`,
@@ -77,7 +80,7 @@ def forgetting(accuracy):
     return float(np.mean(best - accuracy[last, :last]))
 
 
-def backward_transfer(accuracy):
+def backward_transfer(accuracy: Array) -> float:
     """Mean change of the accuracy on the earlier tasks since each of them was trained.
 
     `accuracy[k, j] - accuracy[j, j]`, averaged over the tasks `j < k`, where `k` is the last
@@ -106,7 +109,7 @@ def backward_transfer(accuracy):
     return float(np.mean(accuracy[last, :last] - np.diagonal(accuracy)[:last]))
 
 
-def forward_transfer(accuracy, initial_accuracy):
+def forward_transfer(accuracy: Array, initial_accuracy: Array) -> float:
     """Mean head start on a task from the tasks trained before it.
 
     `accuracy[j - 1, j] - initial_accuracy[j]`, averaged over all tasks `j`, except the first, that
@@ -145,7 +148,7 @@ def forward_transfer(accuracy, initial_accuracy):
     return float(np.mean(gain))
 
 
-def past_accuracy(accuracy):
+def past_accuracy(accuracy: Array) -> Array:
     """Mean accuracy on all earlier tasks after training on each task: what is remembered.
 
     Args:
@@ -171,7 +174,7 @@ def past_accuracy(accuracy):
     return np.array([np.nan] + [np.mean(row[:i]) for i, row in enumerate(accuracy) if i])
 
 
-def future_accuracy(accuracy):
+def future_accuracy(accuracy: Array) -> Array:
     """Mean accuracy on all later tasks after training on each task: what carries over.
 
     Args:
@@ -198,7 +201,9 @@ def future_accuracy(accuracy):
     return np.array([np.mean(row) if len(row) else np.nan for row in later])
 
 
-def plot_matrix(accuracy, names=None, axes=None):
+def plot_matrix(
+    accuracy: Array, names: Sequence[str] | None = None, axes: Axes | None = None
+) -> Figure:
     """Draws the accuracies on every task after training on each, as shades with numbers.
 
     Args:
@@ -235,7 +240,7 @@ def plot_matrix(accuracy, names=None, axes=None):
     return axes.figure
 
 
-def plot_tasks(matrices, names=None):
+def plot_tasks(matrices: dict[str, Array], names: Sequence[str] | None = None) -> Figure:
     """Draws the accuracy on each task over the sequence of trainings, and its past and future.
 
     There is one panel per task: the accuracy on this task after every training, with a vertical
@@ -276,7 +281,10 @@ def plot_tasks(matrices, names=None):
         raise ValueError(f"`matrices` must be of one shape. Received: the shapes {shapes}")
     ((rows, tasks),) = shapes
     names = _task_names(names, tasks)
-    lines = {f"task {name}": {} for name in names} | {"past tasks": {}, "future tasks": {}}
+    lines: dict[str, dict] = {f"task {name}": {} for name in names} | {
+        "past tasks": {},
+        "future tasks": {},
+    }
     for method, accuracy in matrices.items():
         curves = [*accuracy.T, past_accuracy(accuracy), future_accuracy(accuracy)]
         for panel, curve in zip(lines.values(), curves):

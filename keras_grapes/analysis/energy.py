@@ -12,6 +12,7 @@ from keras_grapes import graph
 from keras_grapes.analysis import probing
 from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
+from keras_grapes.types import Array
 
 __all__ = ["LayerOperations", "SynapticOperations", "synaptic_operations"]
 
@@ -66,7 +67,7 @@ class SynapticOperations:
         """Joules of all layers."""
         return sum(layer.energy for layer in self.layers)
 
-    def table(self):
+    def table(self) -> str:
         """Returns the table as text."""
         rows = [("layer", "input rate", "syn. ops", "MACs if dense", "updates", "energy")]
         for layer in self.layers:
@@ -101,13 +102,13 @@ class SynapticOperations:
 
 
 def synaptic_operations(
-    model,
-    x,
-    accumulate_energy=0.9e-12,
-    multiply_accumulate_energy=4.6e-12,
-    update_energy=0.0,
-    batch_size=None,
-):
+    model: keras.Model,
+    x: Array,
+    accumulate_energy: float = 0.9e-12,
+    multiply_accumulate_energy: float = 4.6e-12,
+    update_energy: float = 0.0,
+    batch_size: int | None = None,
+) -> SynapticOperations:
     """Counts the synaptic operations of a model's layers, and estimates their energy.
 
     A synaptic operation adds a weight to a potential because the input of this weight spiked. The

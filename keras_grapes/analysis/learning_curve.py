@@ -1,11 +1,12 @@
 """The plateau equation: how high and how fast a network learns."""
 
-import numbers
 import typing
 
 import numpy as np
 
 from keras_grapes.analysis import figures
+from keras_grapes.checks import check_positive_int, check_share
+from keras_grapes.types import Array, Axes, Figure
 
 __all__ = ["PlateauFit", "fit_plateau", "plateau", "plot_learning_curves"]
 
@@ -42,6 +43,10 @@ class PlateauFit(_Plateau):
     4
     """
 
+    max_accuracy_error: float
+    slowness_error: float
+    epochs: int
+
     def __new__(cls, max_accuracy, slowness, max_accuracy_error, slowness_error, epochs):
         fit = super().__new__(cls, max_accuracy, slowness)
         fit.max_accuracy_error = max_accuracy_error
@@ -59,7 +64,7 @@ class PlateauFit(_Plateau):
         )
 
 
-def plateau(epochs, max_accuracy, slowness):
+def plateau(epochs: Array, max_accuracy: float, slowness: float) -> Array:
     """Evaluates the plateau equation (Eq. 5): `max_accuracy * epochs / (slowness + epochs)`.
 
     Args:
@@ -81,7 +86,9 @@ def plateau(epochs, max_accuracy, slowness):
     return max_accuracy * shape
 
 
-def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
+def fit_plateau(
+    accuracy: Array, chance: float | None = None, max_accuracy: str = "fit", epochs: int = EPOCHS
+) -> PlateauFit:
     """Fits the plateau equation to a learning curve and returns its maximum and its slowness.
 
     `accuracy = max_accuracy * epochs / (slowness + epochs)` (Eq. 5), by nonlinear least squares
@@ -131,14 +138,10 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
         raise ValueError(
             f"`max_accuracy` must be one of {MAX_ACCURACY}. Received: max_accuracy={max_accuracy!r}"
         )
-    if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 1:
-        raise ValueError(f"`epochs` must be a positive int. Received: epochs={epochs!r}")
+    check_positive_int("epochs", epochs)
     curve = _check_curve(accuracy)
     if chance is not None:
-        if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
-            raise ValueError(
-                f"`chance` must be a number between 0 and 1. Received: chance={chance!r}"
-            )
+        check_share("chance", chance)
         curve = np.concatenate([[chance], curve])
     first = 1 if chance is None else 0
     curve = curve[:epochs]
@@ -233,7 +236,13 @@ def _check_curve(accuracy):
     return curve
 
 
-def plot_learning_curves(curves, chance=None, max_accuracy="fit", epochs=EPOCHS, axes=None):
+def plot_learning_curves(
+    curves: dict[str, Array],
+    chance: float | None = None,
+    max_accuracy: str = "fit",
+    epochs: int = EPOCHS,
+    axes: Axes | None = None,
+) -> Figure:
     """Draws learning curves and the plateau equations fitted to them.
 
     Args:

@@ -1,6 +1,5 @@
 """Runs a model and looks at what goes into its layers."""
 
-import collections
 import contextlib
 import inspect
 
@@ -9,6 +8,7 @@ from keras import ops
 
 from keras_grapes import graph, keras_hooks
 from keras_grapes.layers.neuron_layer import NeuronCell
+from keras_grapes.naming import distinct
 
 __all__ = []
 
@@ -142,13 +142,6 @@ def has_units(layer):
 
 def by_name(layers):
     """Dict of layers by name, by path where several have the name."""
-    counts = collections.Counter(layer.name for layer in layers)
-    named = {}
-    for layer in layers:
-        name = layer.name if counts[layer.name] == 1 else layer.path or layer.name
-        unique, number = name, 1
-        while unique in named:
-            number += 1
-            unique = f"{name}_{number}"
-        named[unique] = layer
-    return named
+    names = [layer.name for layer in layers]
+    paths = [layer.path or layer.name for layer in layers]
+    return dict(zip(distinct(names, paths), layers))

@@ -1,11 +1,13 @@
 """Records what the units of spiking layers do, step by step."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_grapes.analysis import probing
+from keras_grapes.types import Array
 
 __all__ = ["Recording", "record"]
 
@@ -40,7 +42,9 @@ class Recording:
         return spikes.mean(axis=tuple(range(spikes.ndim - 1)))
 
 
-def record(model, x, layers=None, batch_size=None):
+def record(
+    model: keras.Model, x: Array, layers: Sequence[str] | None = None, batch_size: int | None = None
+) -> dict[str, Recording]:
     """Runs a model and records the spikes and the potentials of its spiking layers.
 
     The model runs in inference mode. All time steps are recorded, whether or not a layer returns

@@ -1,16 +1,20 @@
 """Plots of what spiking units do over time."""
 
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.analysis.recording import Recording
+from keras_grapes.types import Array, Axes, Figure
 
 __all__ = ["layer_rates", "membrane_traces", "raster"]
 
 
-def raster(spikes, sample=0, dt=None, axes=None):
+def raster(
+    spikes: Array, sample: int = 0, dt: float | None = None, axes: Axes | None = None
+) -> Figure:
     """Draws the spikes of units over time, a row for each unit.
 
     Args:
@@ -55,7 +59,12 @@ def raster(spikes, sample=0, dt=None, axes=None):
     return panels[0].figure
 
 
-def membrane_traces(recording, units=None, sample=0, dt=None):
+def membrane_traces(
+    recording: Recording,
+    units: Sequence[int] | None = None,
+    sample: int = 0,
+    dt: float | None = None,
+) -> Figure:
     """Draws the potentials of units over time, with their thresholds and spikes.
 
     There is one panel per unit: the potential that is compared with the threshold, the threshold as
@@ -121,7 +130,7 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
     return panels[0].figure
 
 
-def layer_rates(recordings, axes=None):
+def layer_rates(recordings: dict[str, Recording], axes: Axes | None = None) -> Figure:
     """Draws the firing rates of the units of layers, one layer beside the other.
 
     Each layer has a box from the first to the third quartile of its units, with a line at the

@@ -8,6 +8,7 @@ import numpy as np
 from keras_grapes.analysis import figures
 from keras_grapes.kernels import current
 from keras_grapes.models import factors
+from keras_grapes.types import Figure
 
 __all__ = ["WeightStatistics", "plot", "statistics"]
 
@@ -37,7 +38,7 @@ class WeightStatistics:
     tail: float
 
 
-def statistics(model):
+def statistics(model: keras.Model) -> dict[str, WeightStatistics]:
     """Returns the statistics of the kernel weights of every layer of a model.
 
     Args:
@@ -85,7 +86,7 @@ def _kurtosis(values):
     return float(np.mean(standardized**4)) - 3.0
 
 
-def plot(models, bins=101):
+def plot(models: dict[str, keras.Model], bins: int = 101) -> Figure:
     """Draws the distributions of the kernel weights of models, a panel for each, side by side.
 
     Each layer is a line: the density of its weights on a logarithmic scale, which shows the tails.

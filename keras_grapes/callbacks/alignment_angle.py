@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 
+from keras_grapes import backend
 from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
+from keras_grapes.types import Array, Axes, Figure
 
 __all__ = ["AlignmentAngle"]
 
@@ -62,7 +64,7 @@ class AlignmentAngle(keras.callbacks.Callback):
     ['alignment/hidden/angle', 'alignment/hidden/norm_ratio', 'loss']
     """
 
-    def __init__(self, x, y, sample_weight=None):
+    def __init__(self, x: Array, y: Array, sample_weight: Array | None = None) -> None:
         super().__init__()
         self._batch = [
             None if part is None else keras.ops.convert_to_tensor(part)
@@ -116,16 +118,17 @@ class AlignmentAngle(keras.callbacks.Callback):
     def _kernel_gradients(self, **kwargs):
         """Maps the name of each hidden layer that is trained to its kernel's gradient."""
         gradients = self.model.gradients(*self._batch, **kwargs)
-        of = {id(w): g for w, g in zip(self.model.trainable_weights, gradients)}
-        hidden = {id(group.kernels[0]) for group in self.model.hidden_groups if group}
-        groups = [n for n in factors.node_groups(self.model) if id(n.group.kernels[0]) in hidden]
+        weights = self.model.trainable_weights
+        of = {backend.variable_key(weight): g for weight, g in zip(weights, gradients)}
+        hidden = {group.keys[0] for group in self.model.hidden_groups if group}
+        groups = [n for n in factors.node_groups(self.model) if n.group.keys[0] in hidden]
         return {
-            name: keras.ops.convert_to_numpy(of[id(nodes.group.kernels[0])])
+            name: keras.ops.convert_to_numpy(of[nodes.group.keys[0]])
             for name, nodes in zip(factors.names(groups), groups)
-            if id(nodes.group.kernels[0]) in of
+            if nodes.group.keys[0] in of
         }
 
-    def plot(self, quantity="angle", axes=None):
+    def plot(self, quantity: str = "angle", axes: Axes | None = None) -> Figure:
         """Draws what was measured over the epochs, a line for each hidden layer.
 
         Args:

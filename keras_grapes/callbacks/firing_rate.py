@@ -12,6 +12,7 @@ from keras_grapes import graph, keras_hooks
 from keras_grapes.analysis.probing import by_name
 from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
+from keras_grapes.types import Array
 
 __all__ = ["FiringRate"]
 
@@ -59,7 +60,13 @@ class FiringRate(keras.callbacks.Callback):
     2
     """
 
-    def __init__(self, x, silent=0.001, saturated=0.95, batch_size=None):
+    def __init__(
+        self,
+        x: Array,
+        silent: float = 0.001,
+        saturated: float = 0.95,
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
         are_numbers = all(isinstance(limit, numbers.Real) for limit in (silent, saturated))
         if not (are_numbers and 0 <= silent < saturated <= 1):

@@ -6,6 +6,7 @@ import keras
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name
+from keras_grapes.types import Axes, Figure
 
 __all__ = ["LearningCurve"]
 
@@ -56,15 +57,17 @@ class LearningCurve(keras.callbacks.Callback):
     ['accuracy', 'learning_curve/max_accuracy', 'learning_curve/slowness', 'loss']
     """
 
-    def __init__(self, monitor="val_accuracy", chance=None, max_accuracy="fit"):
+    def __init__(
+        self, monitor: str = "val_accuracy", chance: float | None = None, max_accuracy: str = "fit"
+    ) -> None:
         super().__init__()
         # Any curve will do to check the arguments.
         analysis.fit_plateau([0.45, 0.6, 0.675], chance, max_accuracy)
         self.monitor = monitor
         self.chance = chance
         self.max_accuracy = max_accuracy
-        self.accuracy = []
-        self.fit = None
+        self.accuracy: list[float] = []
+        self.fit: analysis.PlateauFit | None = None
         self._problem = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -100,7 +103,7 @@ class LearningCurve(keras.callbacks.Callback):
                 f"`LearningCurve` cannot fit '{self.monitor}': {self._problem}", stacklevel=2
             )
 
-    def plot(self, axes=None):
+    def plot(self, axes: Axes | None = None) -> Figure:
         """Draws the curve and its fit.
 
         Args:

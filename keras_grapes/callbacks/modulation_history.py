@@ -3,15 +3,17 @@
 import dataclasses
 import importlib.util
 import math
-import numbers
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
+from keras_grapes.checks import check_positive_int
 from keras_grapes.models import factors
+from keras_grapes.types import Axes, Figure
 
 __all__ = ["ModulationHistory"]
 
@@ -81,10 +83,14 @@ class ModulationHistory(keras.callbacks.Callback):
     array([2., 2., 2.])
     """
 
-    def __init__(self, every=1, unit="epoch", histogram=None, log=STATISTICS):
+    def __init__(
+        self,
+        every: int = 1,
+        unit: str = "epoch",
+        histogram: str | os.PathLike | None = None,
+        log: str | Sequence[str] = STATISTICS,
+    ) -> None:
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1:
-            raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
         log = (log,) if isinstance(log, str) else log
@@ -99,13 +105,13 @@ class ModulationHistory(keras.callbacks.Callback):
                 "`histogram` writes for TensorBoard, which is not installed. Run: pip install "
                 "tensorboard"
             )
-        self.every = int(every)
+        self.every = check_positive_int("every", every)
         self.unit = unit
         self.histogram = None if histogram is None else os.fspath(histogram)
         self.log = tuple(log)
         self._observed = None
         self._writer = None
-        self._groups = {}
+        self._groups: dict = {}
         self._first_batch = 0
         self._begin()
 
@@ -212,7 +218,7 @@ class ModulationHistory(keras.callbacks.Callback):
             for name, values in self.latest.items():
                 tf.summary.histogram(f"modulation/{name}", values, step=self._count)
 
-    def plot(self, panel="mean", axes=None):
+    def plot(self, panel: str = "mean", axes: Axes | None = None) -> Figure:
         """Draws the factors as in the paper's Fig. 3.
 
         Args:

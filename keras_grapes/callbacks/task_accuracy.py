@@ -1,12 +1,14 @@
 """Callback that measures the accuracy on every task of a sequence."""
 
-import numbers
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name, unchanged
+from keras_grapes.checks import check_positive_int, is_int
+from keras_grapes.types import Figure
 
 __all__ = ["TaskAccuracy"]
 
@@ -68,12 +70,15 @@ class TaskAccuracy(keras.callbacks.Callback):
     >>> forgetting = kg.analysis.continual.forgetting(tracker.accuracy)
     """
 
-    def __init__(self, tasks, every=None, metric="accuracy", batch_size=None):
+    def __init__(
+        self,
+        tasks: Sequence | dict,
+        every: int | None = None,
+        metric: str = "accuracy",
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
-        if every is not None and (
-            isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1
-        ):
-            raise ValueError(f"`every` must be a positive int or None. Received: every={every!r}")
+        every = check_positive_int("every", every, or_none=True)
         if not isinstance(tasks, dict):
             if not isinstance(tasks, (list, tuple)):
                 raise TypeError(
@@ -92,13 +97,13 @@ class TaskAccuracy(keras.callbacks.Callback):
         self.initial_accuracy = None
         self._keys = list(tasks)
         self._tasks = list(tasks.values())
-        self._rows = []
+        self._rows: list = []
         self._row = None
         self._count = 0
-        self._epochs = []
-        self._curve = []
+        self._epochs: list = []
+        self._curve: list = []
 
-    def task(self, task):
+    def task(self, task: str | int) -> "TaskAccuracy":
         """Says which task the trainings from now on belong to.
 
         Args:
@@ -141,8 +146,7 @@ class TaskAccuracy(keras.callbacks.Callback):
     def _place(self, task):
         if task in self._keys:
             return self._keys.index(task)
-        is_number = isinstance(task, numbers.Integral) and not isinstance(task, bool)
-        if not (is_number and 0 <= task < len(self.names)):
+        if not (is_int(task) and 0 <= task < len(self.names)):
             raise ValueError(
                 f"`task` must be one of {self.names}, or a number from 0 to "
                 f"{len(self.names) - 1}. Received: task={task!r}"
@@ -209,7 +213,7 @@ class TaskAccuracy(keras.callbacks.Callback):
             )
         return float(results[self.metric])
 
-    def plot(self):
+    def plot(self) -> Figure:
         """Draws the accuracies on every task after training on each.
 
         Returns:

@@ -10,7 +10,7 @@ __all__ = []
 try:
     import fcntl
 except ImportError:  # Windows: there two writers of one file are the user's to avoid.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 class BusyError(BlockingIOError):

@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
+
+from keras_grapes.checks import check_share
 
 __all__ = ["Difference", "paired_difference"]
 
@@ -33,7 +36,7 @@ class Difference:
     n: int
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """Whether the first is larger, decided by the interval alone.
 
         `"holds"` if the whole interval is above 0, `"does not hold"` if it is below, and `"not
@@ -49,7 +52,9 @@ class Difference:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] ({self.n})"
 
 
-def paired_difference(first, second, confidence=0.95):
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Difference:
     """Mean of the differences `first - second` of paired runs, with its confidence interval.
 
     Two runs are a pair if they differ only in what is compared: they share the seed, and with it
@@ -75,10 +80,7 @@ def paired_difference(first, second, confidence=0.95):
     >>> print(kg.comparison.paired_difference([97.5, 97.9, 97.6], [97.1, 97.4, 97.3]))
     +0.40 [+0.15, +0.65] (3)
     """
-    if isinstance(confidence, bool) or not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must be between 0 and 1. Received: confidence={confidence!r}"
-        )
+    check_share("confidence", confidence, ends=False)
     values = []
     for name, given in (("first", first), ("second", second)):
         try:

@@ -5,15 +5,19 @@ import copy
 import hashlib
 import numbers
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_grapes.checks import check_positive_int, is_int
 from keras_grapes.comparison import arms as arms_
 from keras_grapes.comparison.data import Split
 from keras_grapes.comparison.journal import Journal
 from keras_grapes.comparison.result import Comparison
 from keras_grapes.comparison.runner import Metric, Recipe, Runner
+from keras_grapes.types import Array
 
 __all__ = ["compare"]
 
@@ -22,28 +26,28 @@ _AROUND = (0.3, 1.0, 3.0)
 
 
 def compare(
-    make_model,
-    x,
-    y,
+    make_model: Callable[[], keras.Model],
+    x: Array,
+    y: Array | None,
     *,
-    arms=None,
-    learning_rates=None,
-    seeds=5,
-    epochs=10,
-    batch_size=32,
-    validation_split=0.2,
-    test_split=0.2,
-    test_data=None,
-    optimizer=None,
-    loss=None,
-    metrics=None,
-    metric=None,
-    mode="auto",
-    method="propagate",
-    callbacks=None,
-    records=None,
-    verbose=1,
-):
+    arms: Any = None,
+    learning_rates: Sequence[float] | None = None,
+    seeds: int | Sequence[int] = 5,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation_split: float = 0.2,
+    test_split: float = 0.2,
+    test_data: Any = None,
+    optimizer: Any = None,
+    loss: Any = None,
+    metrics: Any = None,
+    metric: str | None = None,
+    mode: str = "auto",
+    method: str | Callable = "propagate",
+    callbacks: Any = None,
+    records: str | os.PathLike | None = None,
+    verbose: int | bool = 1,
+) -> Comparison:
     """Tells whether modulation helps on your model and data, and which part of it does.
 
     GRAPES raises the mean learning rate of the nodes, and gives them different rates by a pattern.
@@ -128,16 +132,16 @@ def compare(
     """
     arms = arms_.named(arms)
     arms_.check_method(method)
-    seeds = _seeds(seeds)
-    epochs = _positive_int("epochs", epochs)
-    batch_size = _positive_int("batch_size", batch_size)
+    chosen_seeds = _seeds(seeds)
+    epochs = check_positive_int("epochs", epochs)
+    batch_size = check_positive_int("batch_size", batch_size)
     make_callbacks = _callbacks(callbacks)
-    metric = Metric(metric, mode)
+    measure = Metric(metric, mode)
     split = Split(x, y, validation_split, test_split, test_data)
     recipe = Recipe(make_model, optimizer, loss, metrics)
     learning_rates = _rates(learning_rates)
 
-    fingerprint = _fingerprint(recipe, split, seeds[0])
+    fingerprint = _fingerprint(recipe, split, chosen_seeds[0])
     runners = {}
 
     def runner(name, seed):
@@ -145,22 +149,22 @@ def compare(
             runners[name] = Runner(arms[name], method, recipe, seed)
         return runners[name]
 
-    first = runner(next(iter(arms)), seeds[0])
+    first = runner(next(iter(arms)), chosen_seeds[0])
     if learning_rates is None:
         learning_rates = tuple(float(f"{first.learning_rate * by:.3g}") for by in _AROUND)
-    metric.find(_reported(first.model, split, batch_size))
+    measure.find(_reported(first.model, split, batch_size))
 
     common = {
         "method": method if isinstance(method, str) else getattr(method, "__name__", str(method)),
         "epochs": epochs,
         "batch_size": batch_size,
-        "metric": metric.name,
+        "metric": measure.name,
         "examples": split.sizes,
         "fingerprint": fingerprint,
     }
     runs = [
         {"arm": name, "learning_rate": rate, "seed": seed}
-        for seed in seeds
+        for seed in chosen_seeds
         for name in arms
         for rate in learning_rates
     ]
@@ -175,7 +179,7 @@ def compare(
         for run in pending:
             result = runner(run["arm"], run["seed"]).run(
                 split,
-                metric,
+                measure,
                 run["seed"],
                 run["learning_rate"],
                 epochs,
@@ -187,7 +191,7 @@ def compare(
             done[_key(run)] = {**run, **result}
             if journal is not None:
                 journal.append({"settings": {**common, **run}, **result})
-    return Comparison([done[_key(run)] for run in runs], tuple(arms), metric, common)
+    return Comparison([done[_key(run)] for run in runs], tuple(arms), measure, common)
 
 
 def _key(run):
@@ -274,8 +278,8 @@ class _Progress:
 
 
 def _seeds(seeds):
-    if isinstance(seeds, numbers.Integral) and not isinstance(seeds, bool):
-        seeds = range(_positive_int("seeds", seeds))
+    if is_int(seeds):
+        seeds = range(check_positive_int("seeds", seeds))
     try:
         found = [int(seed) for seed in seeds]
         valid = (
@@ -306,12 +310,6 @@ def _rates(rates):
             f"Received: learning_rates={rates!r}"
         )
     return found
-
-
-def _positive_int(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
-    return int(value)
 
 
 def _callbacks(callbacks):

@@ -1,11 +1,13 @@
 """Convolutional spiking neural units over `(batch, time, height, width, channels)`."""
 
 import numbers
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
 
 from keras_grapes.layers.snu import SNU, SNUCell, given, with_arguments_of_cell
+from keras_grapes.types import Constraint, Initializer, Regularizer
 
 __all__ = ["ConvSNU2D"]
 
@@ -151,35 +153,35 @@ class ConvSNU2D(SNU):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        dilation_rate=1,
-        decay=0.8,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
-        activation="step",
-        input_activation="relu",
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        dilation_rate: int | Sequence[int] = 1,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         self._initialize(given(locals()))
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -69,7 +70,7 @@ def modulated_gradients():
     return _modulating(True)
 
 
-def plain_gradients():
+def plain_gradients() -> contextlib.AbstractContextManager:
     """A context in which no `keras_grapes.ErrorModulation` acts: gradients are those of the model.
 
     For derivatives that are not there to train by: gradient penalties, physics-informed losses,
@@ -162,7 +163,9 @@ class ErrorModulation(keras.layers.Wrapper):
     # One of the wrapper, whatever attributes the wrapped layer has.
     modulation = None
 
-    def __init__(self, layer, modulation=Modulation(), **kwargs):
+    def __init__(
+        self, layer: keras.layers.Layer, modulation: Modulation = Modulation(), **kwargs
+    ) -> None:
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
                 "`layer` must be a `keras.layers.Layer`. Received: "
@@ -199,7 +202,7 @@ class ErrorModulation(keras.layers.Wrapper):
             self.layer.build_from_config(config)
         self.build()
 
-    def call(self, *args, training=None, **kwargs):
+    def call(self, *args, training: bool | None = None, **kwargs) -> Any:
         if training is not None and self._passes_training:
             kwargs["training"] = training
         outputs = self.layer(*args, **kwargs)
@@ -255,7 +258,7 @@ class ErrorModulation(keras.layers.Wrapper):
     def compute_mask(self, inputs, previous_mask):
         return self.layer.compute_mask(inputs, previous_mask)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         # Taken from the wrapped layer.
         config.pop("dtype", None)

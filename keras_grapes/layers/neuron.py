@@ -107,9 +107,9 @@ class Neuron:
     TensorShape([2, 20, 8])
     """
 
-    states = ("potential",)
+    states: ClassVar[tuple[str, ...]] = ("potential",)
     fires = True
-    bounds: ClassVar = {}
+    bounds: ClassVar[dict] = {}
     goes_unit_by_unit = True
 
     def step(self, current, output, state, parameters):
@@ -135,7 +135,7 @@ class Neuron:
         """Returns the `Linearization` of a step, by differentiating `step` and `emit`."""
         return derived_linearization(self, moment, parameters)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             field.name: keras.saving.serialize_keras_object(getattr(self, field.name))
             for field in dataclasses.fields(self)

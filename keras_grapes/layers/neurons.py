@@ -8,6 +8,7 @@ from typing import ClassVar
 import keras
 from keras import ops
 
+from keras_grapes.checks import check_share
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
@@ -18,12 +19,6 @@ _SHARE = (0.0, 1.0)
 _POSITIVE = (0.0, math.inf)
 
 
-def _check_share(name, value):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and 0 <= value <= 1):
-        raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {name}={value!r}")
-
-
 class _Firing(Neuron):
     """What neurons share that have `threshold`, `reset`, `surrogate` and `detach_reset`."""
 
@@ -32,7 +27,7 @@ class _Firing(Neuron):
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if "decay" in field.name:
-                _check_share(field.name, getattr(self, field.name))
+                check_share(field.name, getattr(self, field.name))
         threshold = self.threshold
         if not isinstance(threshold, numbers.Real) or threshold <= 0:
             raise ValueError(f"`threshold` must be above 0. Received: threshold={threshold!r}")
@@ -129,7 +124,7 @@ class LeakyIntegrator(Neuron):
     bounds: ClassVar = {"decay": _SHARE}
 
     def __post_init__(self):
-        _check_share("decay", self.decay)
+        check_share("decay", self.decay)
 
     def step(self, current, output, state, parameters):
         (potential,) = state

@@ -4,14 +4,18 @@ import inspect
 import math
 import numbers
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import activations, ops
 
+from keras_grapes.checks import check_positive_int, check_share
 from keras_grapes.groups import Group, register_grouping
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
+from keras_grapes.types import Constraint, Initializer, Regularizer, Tensor
 
 __all__ = ["SNU", "SNUCell", "SSNU", "SSNUCell"]
 
@@ -101,29 +105,29 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        activation="step",
-        input_activation="relu",
-        recurrent=False,
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        units: int,
+        decay: float = 0.8,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         _check_units(units)
         _check_decay(decay, trainable_decay)
         flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
@@ -259,7 +263,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         dtype = self.kernel_dtype
         return ops.matmul(ops.cast(inputs, dtype), ops.cast(self.kernel, dtype))
 
-    def call(self, sequence, states, training=False):
+    def call(self, sequence: Tensor, states: Sequence[Tensor], training: bool = False) -> Any:
         if training and self.dropout > 0:
             sequence = sequence * self.get_dropout_mask(sequence)
         return self.advance(sequence, states)
@@ -268,7 +272,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
         return [zeros, zeros]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.pop("recurrent_dropout")
         config.update(
@@ -308,29 +312,29 @@ class SSNUCell(SNUCell):
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        activation="sigmoid",
-        input_activation="relu",
-        recurrent=False,
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        units: int,
+        decay: float = 0.8,
+        activation: str | Callable = "sigmoid",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**given(locals()))
 
 
@@ -454,40 +458,40 @@ class SNU(NeuronLayer):
     >>> model.compile("sgd", "mse")
     """
 
-    cell_class = SNUCell
+    cell_class: type = SNUCell
     input_rank = 3
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
-        activation="step",
-        input_activation="relu",
-        recurrent=False,
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        units: int,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         self._initialize(given(locals()))
 
     def _initialize(self, arguments):
@@ -500,7 +504,7 @@ class SNU(NeuronLayer):
     def activation(self):
         return "step" if self.cell.is_spiking else self.cell.activation
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         cell = config.pop("cell")["config"]
         for name in ("name", "trainable", "dtype"):
@@ -538,41 +542,40 @@ class SSNU(SNU):
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
-        activation="sigmoid",
-        input_activation="relu",
-        recurrent=False,
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        units: int,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activation: str | Callable = "sigmoid",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**given(locals()))
 
 
 def _check_units(units):
-    if not isinstance(units, numbers.Integral) or isinstance(units, bool) or units <= 0:
-        raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
+    check_positive_int("units", units)
 
 
 def _check_decay(decay, trainable_decay):
@@ -581,9 +584,7 @@ def _check_decay(decay, trainable_decay):
             f"`trainable_decay` must be one of {_TRAINABLE_DECAYS}. Received: "
             f"trainable_decay={trainable_decay!r}"
         )
-    is_number = isinstance(decay, numbers.Real) and not isinstance(decay, bool)
-    if not (is_number and 0 <= decay <= 1):
-        raise ValueError(f"`decay` must be a number from 0 to 1. Received: decay={decay!r}")
+    check_share("decay", decay)
     if trainable_decay and decay in (0, 1):
         raise ValueError(
             "A trainable `decay` must start above 0 and below 1, since its logit is what is "

@@ -1,6 +1,8 @@
 """Spiking layer without a kernel, to follow any layer that has one."""
 
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,6 +10,7 @@ from keras import ops
 from keras_grapes.layers import learned
 from keras_grapes.layers.neuron import Neuron, check_unit_by_unit
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
+from keras_grapes.types import Tensor
 
 __all__ = ["Spiking", "SpikingCell"]
 
@@ -36,7 +39,13 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
     TensorShape([2, 16])
     """
 
-    def __init__(self, neuron, lateral_inhibition=0.0, trainable_parameters=None, **kwargs):
+    def __init__(
+        self,
+        neuron: Neuron,
+        lateral_inhibition: float = 0.0,
+        trainable_parameters: dict | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(neuron, dict):
             neuron = keras.saving.deserialize_keras_object(neuron)
@@ -108,14 +117,14 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
     def project(self, inputs):
         return inputs
 
-    def call(self, inputs, states):
+    def call(self, inputs: Tensor, states: Sequence[Tensor]) -> Any:
         return self.advance(inputs, states)
 
     def get_initial_state(self, batch_size=None):
         zeros = ops.zeros((batch_size, *self.state_shape), dtype=self.compute_dtype)
         return [zeros] * len(self.state_size)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "neuron": keras.saving.serialize_keras_object(self.given_neuron),
@@ -187,17 +196,17 @@ class Spiking(NeuronLayer):
 
     def __init__(
         self,
-        neuron,
-        lateral_inhibition=0.0,
-        trainable_parameters=None,
-        return_sequences=True,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
+        neuron: Neuron,
+        lateral_inhibition: float = 0.0,
+        trainable_parameters: dict | None = None,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(
             SpikingCell(neuron, lateral_inhibition, trainable_parameters, **shared),
@@ -232,7 +241,7 @@ class Spiking(NeuronLayer):
         output = tuple(sequences_shape) if self.return_sequences else state
         return (output, *[state] * len(self.cell.state_size)) if self.return_state else output
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         cell = config.pop("cell")["config"]
         return {

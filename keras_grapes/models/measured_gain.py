@@ -2,6 +2,7 @@
 
 import collections.abc
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras_grapes.models import propagation
 from keras_grapes.models.gain_bound import readable
 from keras_grapes.modulation import Modulation
 from keras_grapes.training.feedback import FeedbackModel
+from keras_grapes.types import Array
 
 __all__ = ["ErrorGain", "error_gain"]
 
@@ -26,7 +28,7 @@ class ErrorGain(collections.abc.Mapping):
         median: Float, their median.
     """
 
-    def __init__(self, gains):
+    def __init__(self, gains: dict[str, float]) -> None:
         self._gains = gains
 
     def __getitem__(self, name):
@@ -58,7 +60,14 @@ class ErrorGain(collections.abc.Mapping):
     __repr__ = __str__
 
 
-def error_gain(model, x, y, modulation=Modulation(), loss=None, training=True):
+def error_gain(
+    model: keras.Model,
+    x: Array,
+    y: Array,
+    modulation: Modulation = Modulation(),
+    loss: str | Callable | None = None,
+    training: bool = True,
+) -> ErrorGain:
     """Measures how many times larger a model's gradients are in the propagating version.
 
     For each matrix of weights it is the norm of the gradient with the error modulated, divided by

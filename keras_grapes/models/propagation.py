@@ -1,6 +1,7 @@
 """Models whose error is modulated on its way back: from a plain model and back again."""
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -10,6 +11,7 @@ from keras_grapes.groups import (
     has_unknown_weights,
     is_wrapper,
     nested_groups,
+    tied_notes,
     weight_layers,
 )
 from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
@@ -19,7 +21,13 @@ from keras_grapes.modulation import Modulation
 __all__ = ["propagate", "strip"]
 
 
-def propagate(model, modulation=Modulation(), select=None, *, output_layers=None):
+def propagate(
+    model: keras.Model,
+    modulation: Modulation = Modulation(),
+    select: Callable[[keras.layers.Layer], bool] | None = None,
+    *,
+    output_layers: Sequence[keras.layers.Layer | str] | None = None,
+) -> keras.Model:
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
@@ -103,7 +111,7 @@ def propagate(model, modulation=Modulation(), select=None, *, output_layers=None
     return copy
 
 
-def strip(model):
+def strip(model: keras.Model) -> keras.Model:
     """Returns a copy of a model without any `keras_grapes.ErrorModulation`.
 
     The copy is a plain Keras model with the same weights, layer names and predictions. It can be
@@ -137,6 +145,8 @@ def strip(model):
 def _choose(model, select, output_layers):
     """Ids of the layers to wrap, and a line for each hidden layer that cannot be."""
     entries = weight_layers(model, output_layers)
+    for note in tied_notes(entries):
+        warnings.warn(note, stacklevel=3)
     output = {id(w) for entry in entries if entry.is_output for w in entry.layer.weights}
     parts = copying.parts(model)
     ids = {id(part) for part in parts}

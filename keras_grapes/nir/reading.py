@@ -19,7 +19,7 @@ from keras_grapes.nir.writing import check_dt
 __all__ = ["import_nir"]
 
 
-def import_nir(path, dt=None):
+def import_nir(path: str | os.PathLike, dt: float | None = None) -> keras.Model:
     """Makes a Keras model of a file of the Neuromorphic Intermediate Representation (NIR).
 
     A neuron `LIF` or `IF` becomes a `keras_grapes.SNU`, or a `keras_grapes.ConvSNU2D` where it

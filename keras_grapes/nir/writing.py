@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import os
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from keras_grapes.nir.package import nir_package
 __all__ = ["export_nir"]
 
 
-def export_nir(model, path, dt=1e-3):
+def export_nir(model: keras.Model, path: str | os.PathLike, dt: float = 1e-3):
     """Writes a spiking model as a file of the Neuromorphic Intermediate Representation (NIR).
 
     Simulators and compilers for neuromorphic chips read such files. A unit with

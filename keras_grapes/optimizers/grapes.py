@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import warnings
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -89,14 +90,14 @@ class Grapes(StateOfInner, keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        inner_optimizer,
-        model=None,
-        modulation=Modulation(),
-        name=None,
+        inner_optimizer: keras.optimizers.Optimizer | str | dict,
+        model: keras.Model | None = None,
+        modulation: Modulation = Modulation(),
+        name: str | None = None,
         *,
-        output_layers=None,
+        output_layers: Sequence[keras.layers.Layer | str] | None = None,
         **kwargs,
-    ):
+    ) -> None:
         if kwargs:
             argument = next(iter(kwargs))
             raise ValueError(
@@ -116,9 +117,8 @@ class Grapes(StateOfInner, keras.optimizers.Optimizer):
                 f"output_layers={output_layers!r} and model=None. Pass the model too: "
                 "Grapes(..., model=model, output_layers=[...])."
             )
-        if model is None:
-            variable_grouping = NameGrouping()
-        else:
+        variable_grouping: NameGrouping | ModelGrouping | StoredGrouping = NameGrouping()
+        if model is not None:
             variable_grouping = ModelGrouping(model, output_layers)
         super().__init__(learning_rate=0.0, name=name)
         self.modulation = modulation
@@ -291,7 +291,7 @@ class Grapes(StateOfInner, keras.optimizers.Optimizer):
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         # The base class's config holds only arguments that belong to the inner optimizer.
         return {
             "name": self.name,

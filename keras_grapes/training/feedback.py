@@ -2,14 +2,16 @@
 
 import abc
 import functools
-import numbers
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_grapes import backend, graph
+from keras_grapes.checks import check_seed
 from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
+from keras_grapes.types import Array, Initializer
 from keras_grapes.wiring import Wiring
 
 __all__ = ["FeedbackModel"]
@@ -61,15 +63,19 @@ class FeedbackModel(keras.Model, abc.ABC):
     """
 
     def __init__(
-        self, model, modulation=None, feedback_initializer="he_uniform", seed=None, **kwargs
-    ):
+        self,
+        model: keras.Model,
+        modulation: Modulation | bool | None = None,
+        feedback_initializer: Initializer = "he_uniform",
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
         wiring = Wiring(model, type(self).__name__)
         if modulation is True:
             modulation = Modulation()
         if modulation is not None:
             modulation = Modulation.get(modulation)
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
-            raise TypeError(f"`seed` must be an int or None. Received: seed={seed!r}")
+        seed = check_seed("seed", seed, error=TypeError)
         initializer = initialization.get_initializer(feedback_initializer)
 
         # No autocast: the wrapped layers cast, each by its own policy.
@@ -78,7 +84,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         self.wiring = wiring
         self.modulation = modulation
         self.feedback_initializer = initializer
-        self.seed = None if seed is None else int(seed)
+        self.seed = seed
         if modulation is not None:
             self._check_nodes()
         self.check()
@@ -170,7 +176,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def build(self, input_shape):
         pass  # All weights exist.
 
-    def call(self, inputs, training=None, backpropagate=False):
+    def call(self, inputs: Any, training: bool | None = None, backpropagate: bool = False) -> Any:
         # Keras hands `training` on to the layers that are called in here.
         inputs = self._flat_inputs(inputs)
         if backpropagate:
@@ -300,7 +306,9 @@ class FeedbackModel(keras.Model, abc.ABC):
             for x, tensor in zip(flat, self.model.inputs)
         ]
 
-    def gradients(self, x, y, sample_weight=None, backpropagate=False):
+    def gradients(
+        self, x: Array, y: Array, sample_weight: Array | None = None, backpropagate: bool = False
+    ) -> list:
         """Returns the gradients of the rule for a batch; nothing changes.
 
         The forward pass is that of inference: no dropout, and the moving statistics of batch
@@ -354,7 +362,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         super().set_weights(weights)
         self._awaits_kernels = False
 
-    def get_config(self):
+    def get_config(self) -> dict:
         modulation = self.modulation
         return {
             "name": self.name,

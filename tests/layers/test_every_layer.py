@@ -40,10 +40,10 @@ CASES = {
         SEQUENCE,
         weights=2,
     ),
-    "RateCoding": Case(layer(kg.RateCoding, 5, seed=1), (4,), masks=False, draws=True),
-    "LatencyCoding": Case(layer(kg.LatencyCoding, 5), (4,), masks=False),
+    "RateCoding": Case(layer(kg.RateCoding, 5, 0.5, seed=1), (4,), masks=False, draws=True),
+    "LatencyCoding": Case(layer(kg.LatencyCoding, 5, 0.1, tau=2.0), (4,), masks=False),
     "DeltaCoding": Case(layer(kg.DeltaCoding, 0.1), SEQUENCE),
-    "PopulationCoding": Case(layer(kg.PopulationCoding, 5), SEQUENCE),
+    "PopulationCoding": Case(layer(kg.PopulationCoding, 5, -1.0, width=0.7), SEQUENCE),
 }
 CELLS = {"SNUCell", "SSNUCell", "SpikingCell"}
 

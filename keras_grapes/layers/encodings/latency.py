@@ -3,12 +3,14 @@
 import keras
 from keras import ops
 
+from keras_grapes import checks
 from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
 
 __all__ = ["LatencyCoding", "latency_code"]
 
 
-def latency_code(x, steps, threshold=0.0, tau=None):
+def latency_code(x: Array, steps: int, threshold: float = 0.0, tau: float | None = None) -> Tensor:
     """Turns values between 0 and 1 into one spike each, the earlier the larger the value.
 
     A value `x` above the threshold spikes once, at the step nearest to
@@ -55,7 +57,7 @@ def latency_code(x, steps, threshold=0.0, tau=None):
            [0., 1., 0., 0.],
            [0., 0., 1., 0.]], dtype=float32)
     """
-    steps = arguments.check_count("steps", steps)
+    steps = checks.check_int("steps", steps, at_least=1)
     threshold, tau = _check(threshold, tau)
     x, dtype = arguments.numbers_of(x, 1, "(batch, ...)")
     values.refuse_integers(x, "Latency coding")
@@ -109,8 +111,10 @@ class LatencyCoding(keras.layers.Layer):
     (2, 20, 28, 28)
     """
 
-    def __init__(self, steps, threshold=0.0, tau=None, **kwargs):
-        steps = arguments.check_count("steps", steps)
+    def __init__(
+        self, steps: int, threshold: float = 0.0, tau: float | None = None, **kwargs
+    ) -> None:
+        steps = checks.check_int("steps", steps, at_least=1)
         threshold, tau = _check(threshold, tau)
         super().__init__(**kwargs)
         self.steps = steps
@@ -118,24 +122,24 @@ class LatencyCoding(keras.layers.Layer):
         self.tau = tau
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         spikes = latency_code(inputs, self.steps, self.threshold, self.tau)
         return ops.cast(spikes, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.steps, *input_shape[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(steps=self.steps, threshold=self.threshold, tau=self.tau)
         return config
 
 
 def _check(threshold, tau):
-    threshold = arguments.check_number("threshold", threshold, 0.0, exclusive=False)
+    threshold = checks.check_number("threshold", threshold, at_least=0.0)
     if threshold >= 1 or (tau is not None and threshold == 0):
         raise ValueError(
             "`threshold` must be below 1, and above 0 with `tau`. Received: "
             f"threshold={threshold}, tau={tau!r}"
         )
-    return threshold, None if tau is None else arguments.check_number("tau", tau, 0.0)
+    return threshold, None if tau is None else checks.check_number("tau", tau, above=0.0)
