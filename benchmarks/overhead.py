@@ -7,10 +7,18 @@ the rounds, of the ratio to the plain steps of the same round. Peak memory is me
 of its own for each variant, on a network whose largest kernel is big enough to be seen.
 
     python benchmarks/overhead.py --output runs/overhead.json
+    python benchmarks/overhead.py --networks resnet50 --rounds 15 --jit off
+    python benchmarks/overhead.py --picture docs/images/overhead.png
     KERAS_BACKEND=jax python benchmarks/overhead.py --networks 784-4x256-10
+
+`--picture` measures something else: how the ratios grow with the width, the depth and the batch of
+a multilayer perceptron that SGD trains without XLA, and draws that. `--clock processor` counts the
+processor time of all threads, which other work on the machine changes less than the time that
+passes.
 """
 
 import argparse
+import functools
 import gc
 import importlib
 import itertools
@@ -58,10 +66,30 @@ def conv_network():
     )
 
 
+def application(make):
+    """A network of `keras.applications` for small images."""
+    return make(weights=None, input_shape=IMAGE_SHAPE, classes=10, classifier_activation=None)
+
+
+def transformer(tokens=64, width=128, heads=4, blocks=2):
+    inputs = x = keras.Input((tokens, width))
+    for _ in range(blocks):
+        attended = layers.MultiHeadAttention(heads, width // heads)(x, x)
+        x = layers.LayerNormalization()(layers.Add()([x, attended]))
+        hidden = layers.Dense(4 * width, "relu")(x)
+        x = layers.LayerNormalization()(layers.Add()([x, layers.Dense(width)(hidden)]))
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+
+
+IMAGE_SHAPE = (64, 64, 3)
+# Network and the sizes of its batches.
 NETWORKS = {
-    "784-4x256-10": lambda: dense_network(256, 4),
-    "784-3x1024-10": lambda: dense_network(1024, 3),
-    "conv 16-32-128": conv_network,
+    "784-4x256-10": (lambda: dense_network(256, 4), (64, 256)),
+    "784-3x1024-10": (lambda: dense_network(1024, 3), (64, 256)),
+    "conv 16-32-128": (conv_network, (64, 256)),
+    "transformer": (transformer, (16, 64)),
+    "mobilenetv3": (lambda: application(keras.applications.MobileNetV3Small), (16, 64)),
+    "resnet50": (lambda: application(keras.applications.ResNet50), (16,)),
 }
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(1e-3),
@@ -83,17 +111,21 @@ def make(variant, network, optimizer, jit):
     return model
 
 
-def stepper(model, batch):
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def stepper(model, batch, clock="wall"):
     """Returns a function that runs training steps, as `fit` does, and returns their seconds."""
+    clock = CLOCKS[clock]
     rng = np.random.default_rng(0)
     x = rng.random((batch, *model.input_shape[1:]), dtype="float32")
     y = rng.integers(0, 10, batch)
     train = _step_of_tensorflow(model, x, y) if BACKEND == "tensorflow" else _fit(model, x, y)
 
     def run(steps):
-        start = time.perf_counter()
+        start = clock()
         train(steps)
-        return time.perf_counter() - start
+        return clock() - start
 
     return run
 
@@ -130,19 +162,80 @@ def device():
     return keras.distribution.list_devices()[0]
 
 
-def measure(network, batch, optimizer, jit, rounds, turn_seconds):
-    """Returns the median seconds of a plain step and the ratios of each variant, round by round."""
-    models = {v: make(v, NETWORKS[network], OPTIMIZERS[optimizer], jit) for v in VARIANTS}
-    run = {variant: stepper(model, batch) for variant, model in models.items()}
+def measure(network, batch, optimizer, jit, options):
+    """Returns the median seconds of a plain step and the ratios of each variant, round by round.
+
+    Args:
+        network: Function that returns a network.
+        batch: Int, the size of a batch.
+        optimizer: Name of the optimizer.
+        jit: Bool, whether XLA compiles the step.
+        options: The options of the command line: rounds, seconds of a turn and clock.
+    """
+    models = {v: make(v, network, OPTIMIZERS[optimizer], jit) for v in VARIANTS}
+    run = {variant: stepper(model, batch, options.clock) for variant, model in models.items()}
     for variant in VARIANTS:
-        run[variant](20)
-    steps = max(2, round(turn_seconds / (run["plain"](100) / 100)))
+        run[variant](3)
+    steps = max(1, round(options.turn_seconds / (run["plain"](5) / 5)))
     times = {variant: [] for variant in VARIANTS}
-    for turn in range(rounds):
+    for turn in range(options.rounds):
         for variant in np.roll(VARIANTS, turn):
             times[variant].append(run[variant](steps) / steps)
     ratios = {v: [t / p for t, p in zip(times[v], times["plain"])] for v in VARIANTS[1:]}
     return statistics.median(times["plain"]), ratios
+
+
+# Of the picture: what grows, and the widths, depths and batches of the networks.
+SCALING = {
+    "units of a layer": [(width, 4, 64) for width in (64, 128, 256, 512, 1024)],
+    "hidden layers": [(256, depth, 64) for depth in (1, 2, 4, 8, 16)],
+    "batch": [(256, 4, batch) for batch in (16, 64, 256, 1024)],
+}
+
+
+def measure_scaling(options):
+    """Returns for each entry of `SCALING` a list of the ratios of each variant."""
+    measured, known = {}, {}
+    for title, cells in SCALING.items():
+        for cell in cells:
+            if cell not in known:
+                width, depth, batch = cell
+                network = functools.partial(dense_network, width, depth)
+                plain, known[cell] = measure(network, batch, "sgd", JIT[0], options)
+                shown = "".join(f"  {v} {median_and_quartiles(r)}" for v, r in known[cell].items())
+                name = f"784-{depth}x{width}-10"
+                print(f"{name:<16}{batch:>6}{1e3 * plain:>10.2f}{shown}", flush=True)
+                keras.backend.clear_session()
+        measured[title] = [known[cell] for cell in cells]
+    return measured
+
+
+def draw_scaling(measured, path):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(1, len(SCALING), sharey=True)
+    # Okabe and Ito's colours, which can be told apart by all.
+    styles = {"grapes": ("Grapes", "#0072B2", "o"), "propagate": ("propagate", "#D55E00", "s")}
+    for place, (axes, (title, cells)) in enumerate(zip(all_axes, SCALING.items())):
+        x = [cell[place] for cell in cells]
+        for variant, (label, colour, marker) in styles.items():
+            quartiles = [statistics.quantiles(r[variant], n=4) for r in measured[title]]
+            low, median, high = zip(*quartiles)
+            axes.plot(x, median, color=colour, marker=marker, label=label)
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+        axes.axhline(1, color="0.6", ls="--", lw=1)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(x, x)
+        axes.minorticks_off()
+        axes.set_xlabel(title)
+        axes.spines[["top", "right"]].set_visible(False)
+    all_axes[0].set_ylabel("time of a step, plain = 1")
+    all_axes[0].legend(frameon=False)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    figure.savefig(path, dpi=150)
 
 
 def median_and_quartiles(values):
@@ -175,26 +268,37 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--turn-seconds", type=float, default=0.05)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--memory-rounds", type=int, default=3)
     parser.add_argument("--output", default="runs/overhead.json", help="a JSON file")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
+    parser.add_argument("--jit", choices=("on", "off"), help="with or without XLA alone")
+    parser.add_argument("--picture", help="a file to draw how the ratios grow")
     parser.add_argument("--peak-memory-of", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_memory_of:
         variant, optimizer, jit = options.peak_memory_of
-        print_peak_memory(variant, optimizer, bool(int(jit)))
-        return
+        return print_peak_memory(variant, optimizer, bool(int(jit)))
 
     framework = importlib.import_module(BACKEND)
     print(f"Keras {keras.__version__} on {BACKEND} {framework.__version__}, {device()}\n")
-    cells = list(itertools.product(options.networks, (64, 256), OPTIMIZERS, JIT))
+    if options.picture:
+        measured = measure_scaling(options)
+        return draw_scaling(measured, options.picture)
+    compiled = [jit for jit in JIT if options.jit in (None, "on" if jit else "off")]
+    cells = [
+        (network, batch, optimizer, jit)
+        for network in options.networks
+        for batch in NETWORKS[network][1]
+        for optimizer in options.optimizers
+        for jit in compiled
+    ]
     print(f"{'network':<16}{'batch':>6}{'optimizer':>10}{'jit':>6}{'plain ms':>10}", end="")
     print("".join(f"{v:>22}" for v in VARIANTS[1:]))
     records = []
     for network, batch, optimizer, jit in cells:
-        plain, ratios = measure(
-            network, batch, optimizer, jit, options.rounds, options.turn_seconds
-        )
+        plain, ratios = measure(NETWORKS[network][0], batch, optimizer, jit, options)
         shown = {variant: median_and_quartiles(values) for variant, values in ratios.items()}
         print(f"{network:<16}{batch:>6}{optimizer:>10}{jit!s:>6}{1e3 * plain:>10.2f}", end="")
         print("".join(f"{shown[v]:>22}" for v in VARIANTS[1:]), flush=True)
@@ -210,9 +314,12 @@ def main():
         )
         keras.backend.clear_session()
 
-    print(f"\nPeak memory over plain, in kernels of {LARGEST_KERNEL_MB:.0f} MiB (the largest):")
+    if options.memory_rounds:
+        print(f"\nPeak memory over plain, in kernels of {LARGEST_KERNEL_MB:.0f} MiB (the largest):")
     memory = []
-    for optimizer, jit in itertools.product(OPTIMIZERS, JIT):
+    for optimizer, jit in itertools.product(
+        options.optimizers * bool(options.memory_rounds), compiled
+    ):
         extra = {v: [] for v in VARIANTS[1:]}
         for _ in range(options.memory_rounds):
             peak = {v: peak_memory(v, optimizer, jit) for v in VARIANTS}
@@ -225,6 +332,7 @@ def main():
     os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
     setting = {
         "rounds": options.rounds,
+        "clock": options.clock,
         "python": platform.python_version(),
         "backend": BACKEND,
         BACKEND: framework.__version__,
@@ -235,6 +343,7 @@ def main():
     with open(options.output, "w", encoding="utf-8") as file:
         json.dump({"setting": setting, "steps": records, "memory": memory}, file, indent=1)
     print(f"\nWritten to {options.output}")
+    return None
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_grapes import backend
 from keras_grapes.checks import is_number
 from keras_grapes.types import IncomingAxes, Tensor
 
@@ -24,6 +25,8 @@ GRANULARITIES = ("node", "layer")
 
 # Weights that a processor's cache holds, so that their order in memory does not matter.
 _FITS_CACHE = 2**16
+# Of a kernel that is larger. More of them take longer to trace.
+_MOST_PIECES = 32
 
 
 def node_importance(
@@ -96,7 +99,9 @@ def modulation_factor(importance: Tensor, bounds: tuple[float, float] = (1.0, 2.
     largest = ops.max(importance)
     # At most `high`, and exactly that for the largest, as a share of it is at most exactly 1.
     factor = ops.maximum(high * ops.divide_no_nan(importance, largest), low)
-    return ops.stop_gradient(ops.where(largest == 0, 1.0, factor))
+    if low != 1:
+        factor = ops.where(largest == 0, 1.0, factor)
+    return ops.stop_gradient(factor)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -241,26 +246,41 @@ def _pair_with_axes(kernel, incoming_axes):
 
 
 def _sum_of_absolute(weights, axes):
-    weights = ops.abs(weights)
     *leading, last = weights.shape
     if not axes:
-        return weights  # Each weight is a node.
-    if math.prod(weights.shape) <= _FITS_CACHE:
-        return ops.sum(weights, axis=axes)
-    # In two stages, each in steps of neighbours in memory: down long columns a sum strides through
-    # memory, along rows it adds one by one, and both take two to three times as long
-    # (benchmarks/overhead.py, benchmarks/feedback.py). The second `abs` changes no value; it keeps
-    # XLA from merging the two sums into one again.
+        return ops.abs(weights)  # Each weight is a node.
+    size = math.prod(weights.shape)
     if axes == tuple(range(len(leading))):
         rows = math.prod(leading)
-        block = _largest_divisor(rows, 16)
-        weights = ops.reshape(weights, (rows // block, block, last))
-        return ops.sum(ops.abs(ops.sum(weights, axis=1)), axis=0)
-    if axes[-1] == len(leading):
+        if len(leading) > 1:
+            weights = ops.reshape(weights, (rows, last))
+        if size <= _FITS_CACHE or backend.is_compiled():
+            return _sum_down(ops.abs(weights))
+        # Piece by piece, so that the absolute values are read while they are in the cache.
+        height = max(1, _FITS_CACHE // last, -(-rows // _MOST_PIECES))
+        pieces = [weights[start : start + height] for start in range(0, rows, height)]
+        return functools.reduce(ops.add, [_sum_down(ops.abs(piece)) for piece in pieces])
+    weights = ops.abs(weights)
+    if size > _FITS_CACHE and axes[-1] == len(leading):
+        # As in `_sum_down`: along rows a sum adds one by one.
         block = _largest_divisor(last, 64)
         weights = ops.reshape(weights, (*leading, last // block, block))
         return ops.sum(ops.abs(ops.sum(weights, axis=-2)), axis=axes)
     return ops.sum(weights, axis=axes)
+
+
+def _sum_down(weights):
+    """Sums the columns of a matrix that is not negative."""
+    rows, columns = weights.shape
+    if rows * columns <= _FITS_CACHE:
+        return ops.sum(weights, axis=0)
+    # In two stages, each in steps of neighbours in memory: down long columns a sum strides through
+    # memory, which takes two to three times as long (benchmarks/overhead.py,
+    # benchmarks/feedback.py). The `abs` changes no value; it keeps XLA from merging the two sums
+    # into one again.
+    block = _largest_divisor(rows, 16)
+    weights = ops.reshape(weights, (rows // block, block, columns))
+    return ops.sum(ops.abs(ops.sum(weights, axis=1)), axis=0)
 
 
 def _largest_divisor(number, limit):

@@ -27,7 +27,8 @@ MODULES = [
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
     ("checks", "keras_hooks", "naming", "types"),
-    ("version", "modulation", "graph", "backend", "kernels", "losses", "regularizers"),
+    ("version", "graph", "backend"),
+    ("modulation", "kernels", "losses", "regularizers"),
     ("random", "metrics", "layer_registry"),
     ("groups",),
     ("grouping", "linear"),
