@@ -52,12 +52,15 @@ setup(
         "jax": ["jax>=0.4.30"],
         "torch": ["torch>=2.4"],
         "docs": [
+            # Runs the tutorials.
+            "ipykernel>=6.29",
             "latex2mathml>=3.77",
             "mkdocs>=1.6",
-            "mkdocs-jupyter>=0.25",
+            "mkdocs-autorefs>=1.4",
             "mkdocs-material>=9.5",
             "mkdocstrings[python]>=1.0",
             "mkdocstrings-python>=2.0",
+            "nbclient>=0.10",
             # Formats the signatures of the reference.
             "ruff>=0.9",
         ],

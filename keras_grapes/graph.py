@@ -1,12 +1,14 @@
-"""The layers of a model as a graph: which layer call feeds which.
-
-The one place that reads how Keras records a model's graph.
-"""
+"""The layers of a model as a graph: which layer call feeds which."""
 
 import heapq
 import inspect
 
 import keras
+
+from keras_grapes import keras_hooks
+from keras_grapes.keras_hooks import sublayers
+
+__all__ = []
 
 
 class Call:
@@ -62,20 +64,15 @@ def is_keras_method(model, name, packages=()):
     return name not in vars(model) and owner.__module__.split(".")[0] in ("keras", *packages)
 
 
-def sublayers(layer):
-    """Direct sublayers of a layer, in the order of their creation."""
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
 def all_layers(layer):
     """All sublayers of a layer at every depth; none of a plain operation."""
     if not isinstance(layer, keras.layers.Layer):
         return []
-    return layer._flatten_layers(include_self=False, recursive=True)
+    return keras_hooks.all_sublayers(layer)
 
 
 # Ways back to the graph, and methods that Keras and `ErrorModulation` set on the instance.
-_NOT_HELD = ("_inbound_nodes", "_outbound_nodes", "_tracker", "build", "call", "quantize")
+_NOT_HELD = (*keras_hooks.GRAPH_ATTRIBUTES, "build", "call", "quantize")
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "builtins")
 
 
@@ -127,7 +124,7 @@ def new_inputs(model):
     """
 
     def new_input(tensor):
-        layer = tensor._keras_history[0]
+        layer = keras_hooks.maker(tensor)
         flags = {
             flag: True
             for flag in ("sparse", "ragged", "optional")
@@ -143,8 +140,8 @@ def new_inputs(model):
 
 def tensor_name(tensor):
     """Name of an input or output of a model: that of the layer it comes from."""
-    history = getattr(tensor, "_keras_history", None)
-    return tensor.name if history is None else history[0].name
+    layer = keras_hooks.maker(tensor)
+    return tensor.name if layer is None else layer.name
 
 
 def output_calls(model):
@@ -160,7 +157,8 @@ def output_calls(model):
 
 def output_widths(layer):
     """The sizes of the last axis of what a layer returns, where its calls are part of a graph."""
-    tensors = [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
+    calls = keras_hooks.recorded_calls(layer)
+    tensors = [tensor for node in calls for tensor in node.output_tensors]
     return {tensor.shape[-1] for tensor in tensors if len(tensor.shape) > 0}
 
 
@@ -213,14 +211,13 @@ def _trace(model, inputs):
         if id(tensor) in known:
             pending.pop()
             continue
-        operation, node_index, tensor_index = tensor._keras_history
-        node = operation._inbound_nodes[node_index]
+        node, tensor_index = keras_hooks.node_of(tensor)
         missing = [t for t in node.input_tensors if id(t) not in known]
         if missing:
             pending.extend(missing)
             continue
         if id(node) not in made:
-            made[id(node)] = _call(operation, [known[id(t)] for t in node.input_tensors])
+            made[id(node)] = _call(node.operation, [known[id(t)] for t in node.input_tensors])
         outputs = made[id(node)]
         known[id(tensor)] = outputs[tensor_index if len(outputs) > 1 else 0]
         pending.pop()
@@ -360,8 +357,7 @@ def structures(model):
 
 def is_optional(tensor):
     """Whether an input of a model may be left out."""
-    history = getattr(tensor, "_keras_history", None)
-    return history is not None and getattr(history[0], "optional", False)
+    return getattr(keras_hooks.maker(tensor), "optional", False)
 
 
 def _infer(step):
@@ -402,7 +398,7 @@ def _nodes_in_order(model):
 
     def priority(key):
         node = nodes[key]
-        calls = node.operation._inbound_nodes
+        calls = keras_hooks.recorded_calls(node.operation)
         return rank.get(id(node.operation), len(rank)), calls.index(node), key
 
     ready = [priority(key) for key, count in waits_for.items() if not count]
@@ -420,5 +416,4 @@ def _nodes_in_order(model):
 
 def _node(tensor):
     """The recorded call that made a tensor."""
-    operation, node_index, _ = tensor._keras_history
-    return operation._inbound_nodes[node_index]
+    return keras_hooks.node_of(tensor)[0]

@@ -1,20 +1,23 @@
-"""Weights as devices hold them: with few bits, and disturbed whenever they are updated.
+"""Weights as devices store them: with few bits, and with noise on every update.
 
 The paper trains under noise and reduced precision without defining them; the definitions here are
-ours. They are Keras constraints, which every optimizer applies to a weight after it has updated it,
-and so go with `keras_grapes.Grapes`, propagated models and the feedback models alike. A step that a
-loss scale skips leaves the weights as they are.
+ours. They are Keras constraints, which every optimizer applies to a weight after its update. So
+they work with `keras_grapes.Grapes`, propagated models and the feedback models. A step that loss
+scaling skips does not change the weights.
 """
 
-import math
-import numbers
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_grapes import graph, random
+from keras_grapes.checks import check_model, check_number, is_int, is_number
 from keras_grapes.groups import weight_layers
+from keras_grapes.types import Tensor
+
+__all__ = ["Chain", "FixedPoint", "UpdateNoise", "constrain"]
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -25,15 +28,16 @@ _KERNEL_NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_ke
 class FixedPoint(keras.constraints.Constraint):
     """Rounds weights to fixed-point numbers after every update.
 
-    A weight is a multiple of `range / 2**(bits - 1)` from `-range` to one step below `range`, as a
-    signed integer of `bits` bits holds it: the nearest one (halfway, the even one), or at random
-    one of the two around it, so that it is right in the mean. What is out of range is clipped.
+    A rounded weight is a multiple of `range / 2**(bits - 1)`, from `-range` to one step below
+    `range`, as a signed integer of `bits` bits stores it. It is the nearest multiple (halfway
+    between two, the even one), or one of the two neighbours at random, so that it is correct on
+    average. Values out of range are clipped.
 
-    Updates smaller than half a step are lost by rounding to the nearest; stochastic rounding keeps
-    them in the mean.
+    Rounding to the nearest multiple loses updates smaller than half a step; stochastic rounding
+    keeps them on average.
 
     Args:
-        bits: Int from 2 to 16, the sign among them.
+        bits: Int from 2 to 16, including the sign.
         range: Float, the largest absolute weight. Defaults to 1.
         rounding: String, `"nearest"` or `"stochastic"`. Defaults to `"nearest"`.
         seed: Int that makes stochastic rounding reproducible. Defaults to `None`.
@@ -54,8 +58,10 @@ class FixedPoint(keras.constraints.Constraint):
     array([ 0.  ,  0.25, -0.5 , -1.  ,  0.75], dtype=float32)
     """
 
-    def __init__(self, bits, range=1.0, rounding="nearest", seed=None):
-        if isinstance(bits, bool) or not isinstance(bits, numbers.Integral) or not 2 <= bits <= 16:
+    def __init__(
+        self, bits: int, range: float = 1.0, rounding: str = "nearest", seed: int | None = None
+    ) -> None:
+        if not is_int(bits) or not 2 <= bits <= 16:
             raise ValueError(f"`bits` must be an int from 2 to 16. Received: bits={bits!r}")
         if rounding not in ROUNDINGS:
             raise ValueError(
@@ -63,12 +69,12 @@ class FixedPoint(keras.constraints.Constraint):
             )
         self.bits = int(bits)
         self._codes = 2 ** (self.bits - 1)
-        self.range = _positive(range, "range")
+        self.range = check_number("range", range, above=0)
         self.rounding = rounding
         self.seed = seed
         self._seeds = _seed_generator(seed) if rounding == "stochastic" else None
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         weight = ops.convert_to_tensor(weight)
         code = ops.cast(weight, "float32") * (self._codes / self.range)
         rounded = self._decode(ops.round(code), weight.dtype)
@@ -84,7 +90,7 @@ class FixedPoint(keras.constraints.Constraint):
         code = ops.clip(code, -self._codes, self._codes - 1)
         return ops.cast(code * (self.range / self._codes), dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "bits": self.bits,
             "range": self.range,
@@ -97,10 +103,10 @@ class FixedPoint(keras.constraints.Constraint):
 class UpdateNoise(keras.constraints.Constraint):
     """Adds noise to weights after every update, as writing to an analog device does.
 
-    Every weight gets a normally distributed number of mean 0 and of standard deviation
-    `stddev * range`, drawn anew at every update, however small that is: an error of the update
-    relative to the range of the weights. For weights that are limited to the range as well, put a
-    `FixedPoint` behind it: `Chain([UpdateNoise(0.01), FixedPoint(8)])`.
+    After every update, however small, each weight gets a new normally distributed number with mean
+    0 and standard deviation `stddev * range` added: an error relative to the range of the weights.
+    To limit the weights to the range as well, add a `FixedPoint` after it:
+    `Chain([UpdateNoise(0.01), FixedPoint(8)])`.
 
     Args:
         stddev: Float, at least 0, the standard deviation of the noise as a share of `range`.
@@ -121,19 +127,19 @@ class UpdateNoise(keras.constraints.Constraint):
     TensorShape([2])
     """
 
-    def __init__(self, stddev, range=1.0, seed=None):
-        self.stddev = 0.0 if _is_zero(stddev) else _positive(stddev, "stddev")
-        self.range = _positive(range, "range")
+    def __init__(self, stddev: float, range: float = 1.0, seed: int | None = None) -> None:
+        self.stddev = 0.0 if _is_zero(stddev) else check_number("stddev", stddev, above=0)
+        self.range = check_number("range", range, above=0)
         self.seed = seed
         self._seeds = _seed_generator(seed)
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         weight = ops.convert_to_tensor(weight)
         stddev = self.stddev * self.range
         noise = random.normal(ops.shape(weight), stddev, self._seeds, changing=weight)
         return ops.cast(ops.cast(weight, "float32") + noise, weight.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"stddev": self.stddev, "range": self.range, "seed": self.seed}
 
 
@@ -158,7 +164,7 @@ class Chain(keras.constraints.Constraint):
     array([0.25, 0.75], dtype=float32)
     """
 
-    def __init__(self, constraints):
+    def __init__(self, constraints: Sequence[keras.constraints.Constraint]) -> None:
         if not isinstance(constraints, (list, tuple)) or not constraints:
             raise TypeError(
                 "`constraints` must be a list of `keras.constraints.Constraint`s. Received: "
@@ -166,12 +172,12 @@ class Chain(keras.constraints.Constraint):
             )
         self.constraints = [_get_constraint(constraint) for constraint in constraints]
 
-    def __call__(self, weight):
+    def __call__(self, weight: Tensor) -> Tensor:
         for constraint in self.constraints:
             weight = constraint(weight)
         return weight
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "constraints": [
                 keras.saving.serialize_keras_object(constraint) for constraint in self.constraints
@@ -183,21 +189,24 @@ class Chain(keras.constraints.Constraint):
         return cls(keras.saving.deserialize_keras_object(config["constraints"]))
 
 
-def constrain(model, constraint):
+def constrain(
+    model: keras.Model,
+    constraint: keras.constraints.Constraint | Sequence[keras.constraints.Constraint] | None,
+) -> keras.Model:
     """Puts a constraint on the kernels of all layers of a model, hidden and output.
 
-    It takes the place of constraints that are there, and acts from the next update on. Each kernel
-    gets a copy of its own, so that the random numbers of two layers differ; with a seed they are
-    reproducible. Biases and the weights of normalizations and embeddings stay free.
+    The constraint replaces existing ones and acts from the next update on. Each kernel gets its own
+    copy, so that the random numbers of two layers differ; with a seed they are reproducible. Biases
+    and the weights of normalization and embedding layers stay unconstrained.
 
-    The constraints are saved with the model, except those of layers that are made of others and
-    have only one argument for all of them, such as `MultiHeadAttention`: constrain the loaded
-    model again. Where a saved model goes on training, its random numbers begin anew.
+    The constraints are saved with the model. The exception are layers that consist of other layers
+    and have only one argument for all of them, such as `MultiHeadAttention`: constrain the loaded
+    model again. If a saved model continues training, its random numbers start again.
 
     Args:
         model: A built `keras.Model`, plain, propagated or a feedback model.
         constraint: A `keras.constraints.Constraint`, or a list of them to apply one after another.
-            `None` takes the constraints away.
+            `None` removes the constraints.
 
     Returns:
         `model`, changed.
@@ -216,11 +225,7 @@ def constrain(model, constraint):
     >>> noisy = [kg.hardware.UpdateNoise(0.01), kg.hardware.FixedPoint(bits=6)]
     >>> model = kg.hardware.constrain(kg.propagate(model), noisy)
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: model={model!r} of type "
-            f"{type(model).__name__}"
-        )
+    check_model("model", model)
     if isinstance(constraint, (list, tuple)):
         constraint = Chain(constraint)
     elif constraint is not None:
@@ -273,19 +278,10 @@ def _get_constraint(constraint):
 
 
 def _seed_generator(seed):
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0
-    ):
+    if seed is not None and not (is_int(seed) and seed >= 0):
         raise ValueError(f"`seed` must be a non-negative int or None. Received: seed={seed!r}")
     return keras.random.SeedGenerator(None if seed is None else int(seed))
 
 
 def _is_zero(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0
-
-
-def _positive(value, name):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}")
-    return float(value)
+    return is_number(value) and value == 0

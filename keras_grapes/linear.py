@@ -1,12 +1,14 @@
 """The linear map within a layer: what it does with its input and its kernel, ahead of all else."""
 
-import contextlib
 import dataclasses
 import functools
 import typing
+from collections.abc import Callable
 
+import keras
 from keras import layers, ops
 
+from keras_grapes import keras_hooks
 from keras_grapes.groups.einsum import Equation
 from keras_grapes.layer_registry import LayerRegistry
 
@@ -60,7 +62,7 @@ class LinearMap:
         object.__setattr__(self, "kernels", tuple(kernels))
 
 
-def register_linear_map(layer_class):
+def register_linear_map(layer_class: type) -> Callable:
     """Tells the linear map of a custom layer, so that the feedback models can train it.
 
     The decorated function gets a built layer of the class, or of a subclass without a `call` of its
@@ -98,7 +100,7 @@ def register_linear_map(layer_class):
     return _linear_maps.register(layer_class)
 
 
-def linear_map(layer):
+def linear_map(layer: keras.layers.Layer) -> LinearMap | None:
     """Returns the `LinearMap` of a layer, or `None` for a layer that has none.
 
     Raises:
@@ -252,7 +254,7 @@ def recurrent_map(layer):
 
         # As `keras_grapes.SNUCell`: `project(inputs)` times `kernel` is the input current.
         def apply(inputs, kernel):
-            with _replaced(cell, kernel=kernel):
+            with keras_hooks.replaced(cell, kernel=kernel):
                 return cell.project(inputs)
 
         within = {"project": lambda current: current}
@@ -269,7 +271,7 @@ def recurrent_map(layer):
         return inputs
 
     def finish(current, **kwargs):
-        with _replaced(cell, dropout=0.0, **within):
+        with keras_hooks.replaced(cell, dropout=0.0, **within):
             return layer.call(current, **kwargs)
 
     return LinearMap(cell.kernel, apply, finish, prepare, over_time=True)
@@ -311,19 +313,3 @@ def _time_distributed(layer):
         input_axes=tuple(axis + 1 if axis >= 0 else axis for axis in inner.input_axes),
         kernel_axes=inner.kernel_axes,
     )
-
-
-@contextlib.contextmanager
-def _replaced(owner, **attributes):
-    """Gives an object other attributes for the time of a call."""
-    absent = object()
-    before = {name: vars(owner).get(name, absent) for name in attributes}
-    vars(owner).update(attributes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is absent:
-                del vars(owner)[name]
-            else:
-                vars(owner)[name] = value

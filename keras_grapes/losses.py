@@ -1,15 +1,15 @@
 """Losses on what spiking units put out over time: their counts, rates, first spikes and potentials.
 
-They take the outputs of all time steps, `(batch, time, units)`, one unit a class, and the classes,
-`(batch,)` or `(batch, 1)`, or one-hot, `(batch, units)`. A mask over time that comes with the
-outputs is honoured: steps that it leaves out do not count.
+They take the outputs of all time steps, `(batch, time, units)` with one unit per class, and the
+classes, `(batch,)` or `(batch, 1)`, or one-hot, `(batch, units)`. If the outputs have a mask over
+time, masked steps do not count.
 """
-
-import math
-import numbers
 
 import keras
 from keras import ops
+
+from keras_grapes.checks import check_number
+from keras_grapes.types import Array, Tensor
 
 __all__ = [
     "FirstSpikeCrossentropy",
@@ -55,7 +55,7 @@ class _SpikeLoss(keras.losses.Loss):
         return {**super().get_config(), **{name: getattr(self, name) for name in self._own}}
 
     # Names of the arguments that Keras's losses do not have.
-    _own = ()
+    _own: tuple[str, ...] = ()
 
 
 def one_hot(y_true, y_pred):
@@ -77,16 +77,16 @@ def one_hot(y_true, y_pred):
     )
 
 
-def first_spike_time(spikes, mask=None):
+def first_spike_time(spikes: Array, mask: Tensor | None = None) -> Tensor:
     """Number of time steps before the first spike of each unit; all of them of a silent one.
 
-    From the last step `t` backward, with the spikes `y`, the time that is left is
+    With the spikes `y`, the remaining time is, from the last step `t` backward,
 
         T[t] = (1 - y[t]) * (1 + T[t + 1])
 
-    For spikes of 0 and 1 that is the time of the first spike, and for spike probabilities its
-    mean. Its derivative by a spike is the number of steps by which that spike puts the first one
-    forward, also of the spikes that a silent unit does not make.
+    For spikes of 0 and 1 this is the time of the first spike, and for spike probabilities its mean.
+    Its derivative with respect to a spike is the number of steps by which this spike makes the
+    first spike earlier, also for spikes that a silent unit did not emit.
 
     Args:
         spikes: Tensor `(batch, time, units)`.
@@ -119,8 +119,8 @@ def first_spike_time(spikes, mask=None):
 class SpikeCountCrossentropy(_SpikeLoss):
     """Cross-entropy between the classes and the spike counts of the output units.
 
-    The counts over time are the logits of a softmax: the unit of the class is to spike more often
-    than the others, whenever it does.
+    The counts over time are the logits of a softmax: the unit of the class should spike more often
+    than the others, at any time.
 
     Args:
         scale: Float above 0 by which the counts are multiplied. Counts of long sequences make a
@@ -153,13 +153,13 @@ class SpikeCountCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="spike_count_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_count_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         return _crossentropy(targets, self.scale * ops.sum(mask * outputs, axis=1))
@@ -169,8 +169,8 @@ class SpikeCountCrossentropy(_SpikeLoss):
 class SpikeRateCrossentropy(_SpikeLoss):
     """Cross-entropy between the classes and the outputs at every step, averaged over time.
 
-    The outputs of each step are the logits of a softmax: the unit of the class is to spike at every
-    step, and the others never.
+    The outputs of each step are the logits of a softmax: the unit of the class should spike at
+    every step, and the others never.
 
     Args:
         scale: Float above 0 by which the outputs are multiplied. Defaults to 1.
@@ -198,13 +198,13 @@ class SpikeRateCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="spike_rate_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_rate_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         steps = _crossentropy(targets[:, None] * ops.ones_like(outputs), self.scale * outputs)
@@ -213,11 +213,11 @@ class SpikeRateCrossentropy(_SpikeLoss):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class SpikeRateMeanSquaredError(_SpikeLoss):
-    """Mean squared error between the spike rates of the output units and those they are to have.
+    """Mean squared error between the spike rates of the output units and their target rates.
 
-    The rate of a unit is its mean output over time. The unit of the class is to fire at one rate
-    and the others at another one; with 1 and 0 it is Keras's mean squared error between one-hot
-    classes and the outputs behind a `GlobalAveragePooling1D`.
+    The rate of a unit is its mean output over time. The unit of the class should fire at one rate
+    and the others at another. With the rates 1 and 0 this is Keras's mean squared error between the
+    one-hot classes and the outputs after a `GlobalAveragePooling1D`.
 
     Args:
         correct_rate: Float, the rate of the unit of the class, in spikes per step. Defaults to 1.
@@ -246,15 +246,15 @@ class SpikeRateMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct_rate=1.0,
-        incorrect_rate=0.0,
-        reduction="sum_over_batch_size",
-        name="spike_rate_mean_squared_error",
-        dtype=None,
-    ):
+        correct_rate: float = 1.0,
+        incorrect_rate: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "spike_rate_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.correct_rate = _number("correct_rate", correct_rate)
-        self.incorrect_rate = _number("incorrect_rate", incorrect_rate)
+        self.correct_rate = check_number("correct_rate", correct_rate)
+        self.incorrect_rate = check_number("incorrect_rate", incorrect_rate)
 
     def _for_samples(self, targets, outputs, mask):
         wanted = _between(targets, self.correct_rate, self.incorrect_rate)
@@ -265,9 +265,9 @@ class SpikeRateMeanSquaredError(_SpikeLoss):
 class FirstSpikeCrossentropy(_SpikeLoss):
     """Cross-entropy between the classes and the times of the first spikes of the output units.
 
-    Minus the times, in steps, are the logits of a softmax: the unit of the class is to spike before
-    the others. A silent unit counts as one that spikes after the last step, and is drawn towards
-    spiking if it is that of the class: see `keras_grapes.losses.first_spike_time`.
+    The negative times, in steps, are the logits of a softmax: the unit of the class should spike
+    before the others. A silent unit counts as spiking after the last step. If it is the unit of the
+    class, the loss drives it towards spiking: see `keras_grapes.losses.first_spike_time`.
 
     Args:
         scale: Float above 0 by which the times are multiplied. Defaults to 1.
@@ -295,13 +295,13 @@ class FirstSpikeCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        scale=1.0,
-        reduction="sum_over_batch_size",
-        name="first_spike_crossentropy",
-        dtype=None,
-    ):
+        scale: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "first_spike_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.scale = _positive("scale", scale)
+        self.scale = check_number("scale", scale, above=0)
 
     def _for_samples(self, targets, outputs, mask):
         return _crossentropy(targets, -self.scale * first_spike_time(outputs, mask))
@@ -309,15 +309,15 @@ class FirstSpikeCrossentropy(_SpikeLoss):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class FirstSpikeMeanSquaredError(_SpikeLoss):
-    """Mean squared error between the times of the first spikes and those they are to have.
+    """Mean squared error between the times of the first spikes and their target times.
 
-    Times are in shares of the sequence, from 0, the first step, to 1, which is that of a silent
-    unit too: one that is to spike is drawn towards it, see
+    Times are fractions of the sequence, from 0, the first step, to 1. A silent unit has the time 1;
+    if it should spike, the loss drives it towards spiking: see
     `keras_grapes.losses.first_spike_time`.
 
     Args:
-        correct_time: Float from 0 to 1, when the unit of the class is to spike. Defaults to 0.
-        incorrect_time: Float from 0 to 1, when the others are to. Defaults to 1, never.
+        correct_time: Float from 0 to 1, when the unit of the class should spike. Defaults to 0.
+        incorrect_time: Float from 0 to 1, when the others should spike. Defaults to 1, never.
         reduction: String, as in `keras.losses.Loss`. Defaults to `"sum_over_batch_size"`.
         name: String. Defaults to `"first_spike_mean_squared_error"`.
         dtype: String, the precision of the loss. Defaults to `None`, Keras's default float.
@@ -342,12 +342,12 @@ class FirstSpikeMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct_time=0.0,
-        incorrect_time=1.0,
-        reduction="sum_over_batch_size",
-        name="first_spike_mean_squared_error",
-        dtype=None,
-    ):
+        correct_time: float = 0.0,
+        incorrect_time: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "first_spike_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.correct_time = _share("correct_time", correct_time)
         self.incorrect_time = _share("incorrect_time", incorrect_time)
@@ -393,11 +393,11 @@ class MembraneCrossentropy(_SpikeLoss):
 
     def __init__(
         self,
-        over="max",
-        reduction="sum_over_batch_size",
-        name="membrane_crossentropy",
-        dtype=None,
-    ):
+        over: str = "max",
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "membrane_crossentropy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if over not in ("max", "mean", "last"):
             raise ValueError(f'`over` must be "max", "mean" or "last". Received: over={over!r}')
@@ -419,9 +419,9 @@ class MembraneCrossentropy(_SpikeLoss):
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class MembraneMeanSquaredError(_SpikeLoss):
-    """Mean squared error between the potentials of the output units and those they are to have.
+    """Mean squared error between the potentials of the output units and their target potentials.
 
-    The unit of the class is to have one potential at every step, and the others another one.
+    The unit of the class should have one potential at every step, and the others another.
 
     Args:
         correct: Float, the potential of the unit of the class. Defaults to 1.
@@ -450,15 +450,15 @@ class MembraneMeanSquaredError(_SpikeLoss):
 
     def __init__(
         self,
-        correct=1.0,
-        incorrect=0.0,
-        reduction="sum_over_batch_size",
-        name="membrane_mean_squared_error",
-        dtype=None,
-    ):
+        correct: float = 1.0,
+        incorrect: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = "membrane_mean_squared_error",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.correct = _number("correct", correct)
-        self.incorrect = _number("incorrect", incorrect)
+        self.correct = check_number("correct", correct)
+        self.incorrect = check_number("incorrect", incorrect)
 
     def _for_samples(self, targets, outputs, mask):
         wanted = _between(targets, self.correct, self.incorrect)[:, None]
@@ -477,21 +477,8 @@ def _mean_over_time(x, mask):
     return ops.sum(mask * x, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
 
 
-def _number(name, value):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value)):
-        raise ValueError(f"`{name}` must be a finite number. Received: {name}={value!r}")
-    return float(value)
-
-
-def _positive(name, value):
-    if _number(name, value) <= 0:
-        raise ValueError(f"`{name}` must be above 0. Received: {name}={value!r}")
-    return float(value)
-
-
 def _share(name, value):
-    if not 0 <= _number(name, value) <= 1:
+    if not 0 <= check_number(name, value) <= 1:
         raise ValueError(
             f"`{name}` must be from 0, the first step, to 1. Received: {name}={value!r}"
         )

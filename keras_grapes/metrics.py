@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_grapes import losses
 
+__all__ = ["SpikeAccuracy"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class SpikeAccuracy(keras.metrics.Mean):
@@ -37,7 +39,9 @@ class SpikeAccuracy(keras.metrics.Mean):
     0.5
     """
 
-    def __init__(self, by="count", name="spike_accuracy", dtype=None):
+    def __init__(
+        self, by: str = "count", name: str | None = "spike_accuracy", dtype: str | None = None
+    ) -> None:
         if by not in ("count", "first_spike", "potential"):
             raise ValueError(
                 f'`by` must be "count", "first_spike" or "potential". Received: by={by!r}'
@@ -69,5 +73,5 @@ class SpikeAccuracy(keras.metrics.Mean):
         right = ops.logical_and(ops.equal(ops.argmax(score, axis=-1), classes), decided)
         super().update_state(ops.cast(right, self.dtype), sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"by": self.by, "name": self.name, "dtype": self.dtype}

@@ -8,12 +8,18 @@ import dataclasses
 import functools
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_grapes import backend
+from keras_grapes.checks import is_number
+from keras_grapes.types import IncomingAxes, Tensor
+
+__all__ = ["Modulation", "modulation_factor", "node_importance"]
 
 GRANULARITIES = ("node", "layer")
 
@@ -23,7 +29,9 @@ _FITS_CACHE = 2**16
 _MOST_PIECES = 32
 
 
-def node_importance(kernel, incoming_axes=None):
+def node_importance(
+    kernel: Tensor | Sequence[Tensor], incoming_axes: IncomingAxes = None
+) -> Tensor:
     """Sums the absolute weights that enter each node (Eq. 1 of the paper).
 
     `importance[n] = sum over incoming p of |kernel[p, n]|`. The sum is taken in float32, or in
@@ -62,7 +70,7 @@ def node_importance(kernel, incoming_axes=None):
     return functools.reduce(ops.add, sums)
 
 
-def modulation_factor(importance, bounds=(1.0, 2.0)):
+def modulation_factor(importance: Tensor, bounds: tuple[float, float] = (1.0, 2.0)) -> Tensor:
     """Turns the importance of a layer's nodes into factors on their error (Eq. 2 of the paper).
 
     `factor = clip(high * importance / max(importance), low, high)`, a constant to
@@ -155,7 +163,9 @@ class Modulation:
                 f"`unit_mean` must be True or False. Received: unit_mean={self.unit_mean!r}"
             )
 
-    def __call__(self, kernel, incoming_axes=None):
+    def __call__(
+        self, kernel: Tensor | Sequence[Tensor], incoming_axes: IncomingAxes = None
+    ) -> Tensor:
         factor = modulation_factor(node_importance(kernel, incoming_axes), self.bounds)
         if self.unit_mean:
             factor = factor / ops.mean(factor)
@@ -163,7 +173,7 @@ class Modulation:
             factor = ops.broadcast_to(ops.mean(factor), ops.shape(factor))
         return factor
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "bounds": list(self.bounds),
             "granularity": self.granularity,
@@ -175,25 +185,22 @@ class Modulation:
         return cls(**config)
 
     @classmethod
-    def get(cls, identifier):
+    def get(cls, identifier: Any) -> "Modulation":
         """Returns the `Modulation` that an argument `modulation=` stands for.
 
         Args:
-            identifier: A `Modulation`, its serialized config, or `None` or `True` for GRAPES with
-                its defaults.
+            identifier: A `Modulation` or its serialized config.
 
         Raises:
-            TypeError: If `identifier` is none of these.
+            TypeError: If `identifier` is neither.
         """
-        if identifier is None or identifier is True:
-            return cls()
         if isinstance(identifier, dict):
             identifier = keras.saving.deserialize_keras_object(identifier)
         if not isinstance(identifier, cls):
             raise TypeError(
-                "`modulation` must be a `keras_grapes.Modulation`, its serialized config or None "
-                f"for the default. Received: modulation={identifier!r} of type "
-                f"{type(identifier).__name__}"
+                "`modulation` must be a `keras_grapes.Modulation`, such as "
+                f"modulation=keras_grapes.Modulation(). Received: modulation={identifier!r} of "
+                f"type {type(identifier).__name__}"
             )
         return identifier
 
@@ -295,7 +302,7 @@ def _check_bounds(bounds):
     problem = None
     try:
         low, high = bounds
-        numeric = all(isinstance(b, numbers.Real) and not isinstance(b, bool) for b in (low, high))
+        numeric = all(map(is_number, (low, high)))
         if not (numeric and math.isfinite(low) and math.isfinite(high)):
             problem = "`bounds` must be two finite numbers (low, high)"
         elif low < 0 or low > high or high == 0:

@@ -4,12 +4,13 @@
 hundred times as long. Philox is fast in both. A seed gives other numbers under XLA than without.
 """
 
-import numbers
-
 import keras
 import numpy as np
 
 from keras_grapes import backend
+from keras_grapes.checks import is_int
+
+__all__ = []
 
 
 def uniform(shape, seed=None, changing=None):
@@ -47,7 +48,7 @@ def _key_of(seed):
         return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32")
     if isinstance(seed, keras.random.SeedGenerator):
         return seed.next()
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+    if not is_int(seed):
         raise ValueError(
             "`seed` must be an int, a `keras.random.SeedGenerator` or None. Received: "
             f"seed={seed!r}"

@@ -1,11 +1,14 @@
 """Regularizers of how much spiking units fire."""
 
 import functools
-import math
-import numbers
 
 import keras
 from keras import ops
+
+from keras_grapes.checks import check_number
+from keras_grapes.types import Tensor
+
+__all__ = ["FiringRateRegularizer"]
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -53,13 +56,9 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
     >>> layer = kg.SNU(16, return_sequences=True, activity_regularizer=keep)
     """
 
-    def __init__(self, low, high, l1=0.0, l2=0.01):
+    def __init__(self, low: float, high: float, l1: float = 0.0, l2: float = 0.01) -> None:
         for name, value in (("low", low), ("high", high), ("l1", l1), ("l2", l2)):
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not (is_number and math.isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"`{name}` must be a finite number of at least 0. Received: {name}={value!r}"
-                )
+            check_number(name, value, at_least=0)
         if not low <= high <= 1:
             raise ValueError(
                 "`low` and `high` must fulfil 0 <= low <= high <= 1. Received: "
@@ -71,7 +70,7 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
         self.l2 = float(l2)
         self._is_divided = _is_divided_by_batch()
 
-    def __call__(self, outputs):
+    def __call__(self, outputs: Tensor) -> Tensor:
         outputs = ops.convert_to_tensor(outputs)
         rank = len(outputs.shape)
         if rank not in (3, 5):
@@ -85,7 +84,7 @@ class FiringRateRegularizer(keras.regularizers.Regularizer):
         penalty = ops.sum(self.l1 * distance + self.l2 * ops.square(distance))
         return penalty * ops.cast(ops.shape(outputs)[0], "float32") if self._is_divided else penalty
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"low": self.low, "high": self.high, "l1": self.l1, "l2": self.l2}
 
 

@@ -7,11 +7,14 @@ import pathlib
 import re
 import shutil
 import uuid
+from typing import Any
 
 import keras
 
 from keras_grapes import backend, graph
 from keras_grapes.training import feedback
+
+__all__ = ["export_saved_model"]
 
 if backend.name == "tensorflow":
     import tensorflow as tf
@@ -20,37 +23,43 @@ if backend.name == "tensorflow":
 _GRAPH = "saved_model.pb"
 
 
-def export_saved_model(model, path, input_signature=None, overwrite=False):
+def export_saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    input_signature: Any = None,
+    overwrite: bool = False,
+) -> str | os.PathLike:
     """Writes the forward pass of a model as a SavedModel, to serve without this package.
 
-    The SavedModel holds the inference of the model as a TensorFlow graph with the signature
-    `serving_default`, and the weights that inference uses, each of them once. Training leaves
-    nothing in it: no modulation, feedback kernels, pseudo-derivatives or other custom gradients,
-    no optimizer. TensorFlow Serving, `saved_model_cli`, `tf.saved_model.load` and the TensorFlow
-    libraries of other languages load it.
+    The SavedModel holds the forward pass of the model in inference mode as a TensorFlow graph with
+    the signature `serving_default`, and each weight that inference uses once. It holds nothing of
+    training: no modulation, feedback kernels, pseudo-derivatives or other custom gradients, and no
+    optimizer. TensorFlow Serving, `saved_model_cli`, `tf.saved_model.load` and the TensorFlow
+    libraries of other languages can load it.
 
     TensorFlow Serving serves the highest number among the folders of a model, so export to
-    `"served/digits/1"`, then to `"served/digits/2"`. The folder appears under its name when it is
-    complete; a server that watches `served/digits` never sees half a model.
+    `"served/digits/1"`, then to `"served/digits/2"`. The folder gets its name when it is complete,
+    so that a server that watches `served/digits` never sees half a model.
 
     The inputs have the names of the model's `keras.Input`s, or their keys where the model takes a
     dict; the outputs have the names of the layers that they come from, or their keys where the
     model returns a dict. TensorFlow takes ASCII letters, digits and `_` in the names of inputs:
     other characters become `_`. The batch size is free, except for stateful recurrent layers, and
-    so is every axis that is `None` in the `keras.Input`. The graph gives what `model.predict`
-    gives; `keras_grapes.RateCoding` and others that draw at inference draw anew for every request.
+    so is every axis that is `None` in the `keras.Input`. The graph computes what `model.predict`
+    computes. `keras_grapes.RateCoding` and other layers that draw random numbers in inference draw
+    new ones for every request.
 
     Args:
         model: A built `keras.Model`, propagated, plain, spiking or one of the feedback models. It
-            stays as it is.
-        path: String or path, the folder to write: the one of a version, such as
+            does not change.
+        path: String or path, the folder to write, one per version, such as
             `"served/digits/1"`. Folders above it are created.
         input_signature: A `keras.Input`, `keras.InputSpec` or `tf.TensorSpec` with the name, shape
             and dtype of the input, or a dict of them; a list of them stands for several positional
             arguments of `model`. Subclassed models need it. Defaults to `None`, the inputs of the
             model's graph.
-        overwrite: Bool, whether to replace a SavedModel at `path`. A server that has loaded it
-            does not take notice. Defaults to `False`.
+        overwrite: Bool, whether to replace a SavedModel at `path`. A server that has loaded it does
+            not notice. Defaults to `False`.
 
     Returns:
         A `pathlib.Path`, the folder.

@@ -6,6 +6,7 @@ import keras
 from keras import layers, ops
 
 from keras_grapes import graph
+from keras_grapes.checks import check_model
 from keras_grapes.groups import is_wrapper, nested_groups
 from keras_grapes.linear import linear_map
 
@@ -349,11 +350,7 @@ def _refusal(rule, layer, problem):
 
 
 def _check_model(model, name):
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: model={model!r} of type "
-            f"{type(model).__name__}"
-        )
+    check_model("model", model)
     if not graph.has_graph(model):
         way_out = "Write its layers as a Functional or Sequential model"
         if graph.is_functional(model):

@@ -52,7 +52,7 @@ def propagated():
 
 
 def rule(rule_class):
-    return rule_class(chain(), modulation=True, seed=0), keras.optimizers.SGD(0.1)
+    return rule_class(chain(), modulation=kg.Modulation(), seed=0), keras.optimizers.SGD(0.1)
 
 
 KINDS = {

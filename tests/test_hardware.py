@@ -113,7 +113,7 @@ def test_layers_of_one_shape_get_different_noise():
         lambda model: (model, "adam"),
         lambda model: (model, kg.Grapes("adam", model=model)),
         lambda model: (kg.propagate(model), "sgd"),
-        lambda model: (kg.DirectFeedbackAlignment(model, modulation=True), "sgd"),
+        lambda model: (kg.DirectFeedbackAlignment(model, modulation=kg.Modulation()), "sgd"),
         lambda model: (model, keras.optimizers.LossScaleOptimizer(kg.Grapes("sgd", model=model))),
     ],
 )

@@ -169,7 +169,10 @@ def test_they_train_and_save(tmp_path):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: losses.SpikeCountCrossentropy(scale=0), "`scale` must be above 0.*scale=0"),
+        (
+            lambda: losses.SpikeCountCrossentropy(scale=0),
+            "`scale` must be a finite number above 0.*scale=0",
+        ),
         (lambda: losses.SpikeRateCrossentropy(scale="1"), "`scale` must be a finite number"),
         (lambda: losses.SpikeRateMeanSquaredError(correct_rate=None), "`correct_rate`.*None"),
         (lambda: losses.FirstSpikeCrossentropy(scale=-1), "`scale`.*-1"),

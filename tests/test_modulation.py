@@ -235,7 +235,19 @@ def test_kernels_of_different_nodes_are_refused():
         kg.node_importance([KERNEL, KERNEL], [0])
 
 
-@pytest.mark.parametrize("value", ["grapes", 1, False, kg.Modulation])
+@pytest.mark.parametrize("value", ["grapes", 1, False, None, kg.Modulation])
 def test_get_refuses_other_types(value):
     with pytest.raises(TypeError, match="`modulation`"):
         kg.Modulation.get(value)
+
+
+def test_none_is_no_modulation_and_refused_where_there_is_nothing_else():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(2)])
+    for modulated in (
+        lambda: kg.Grapes("sgd", model=model, modulation=None),
+        lambda: kg.ErrorModulation(keras.layers.Dense(2), modulation=None),
+        lambda: kg.propagate(model, modulation=None),
+    ):
+        with pytest.raises(TypeError, match=r"modulation=keras_grapes\.Modulation\(\)"):
+            modulated()
+    assert kg.FeedbackAlignment(model, modulation=None).modulation is None

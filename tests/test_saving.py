@@ -139,7 +139,7 @@ MODELS = {
     "propagated": (lambda: kg.propagate(dense("silu")), {"image": IMAGES}, ["digit"]),
     **{
         name: (
-            lambda rule=rule: rule(dense("tanh"), modulation=True, seed=0),
+            lambda rule=rule: rule(dense("tanh"), modulation=kg.Modulation(), seed=0),
             {"image": IMAGES},
             ["digit"],
         )

@@ -26,6 +26,7 @@ MODULES = [
 
 # Imports point one way: a layer of this list imports from the layers before it alone.
 LAYERS = [
+    ("checks", "keras_hooks", "naming", "types"),
     ("version", "graph", "backend"),
     ("modulation", "kernels", "losses", "regularizers"),
     ("random", "metrics", "layer_registry"),
@@ -70,6 +71,18 @@ def test_imports(path):
             imported = name.split(".")[1]
             allowed = {n for names in LAYERS[:rank] for n in names} | {part}
             assert imported in allowed, f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_of_it_is_public(module):
+    if module.startswith("keras_grapes.backend."):
+        return  # What these must have, `keras_grapes.backend` says.
+    module = importlib.import_module(module)
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert not name.startswith("_") or name == "__version__"
+        # A module and a name of it would hide each other.
+        assert inspect.ismodule(value) or f"{module.__name__}.{name}" not in MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -7,9 +7,11 @@ Each page runs in a process of its own, its blocks in order, in an empty folder.
 goes into a block of `output` below it; a figure that it assigns to a name goes to
 `docs/images/guides/`, with a line that shows it. What agrees with the page within the tolerance
 stays as it is, and so does the text of an image line. `tests/test_docs.py` runs the same blocks and
-compares. Where numbers differ more between machines, a line below the code says by how much:
+compares. Where numbers differ more between machines, a line below the code says by how much; where
+words may differ too, such as a verdict, only that there is an output is tested:
 
     <!-- numbers within 2 -->
+    <!-- output differs between machines -->
 """
 
 import argparse
@@ -33,7 +35,7 @@ ABSOLUTE, RELATIVE = 0.02, 0.05
 
 _BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n"
-    r"(?:\n<!-- numbers within (?P<within>\S+) -->\n)?"
+    r"(?P<note>\n<!-- (?:numbers within (?P<within>\S+)|output differs between machines) -->\n)?"
     r"(?:\n```output\n(?P<output>.*?)^```\n)?"
     r"(?P<images>(?:\n!\[[^\]]*\]\([^)\s]*images/guides/[^)\s]+\)\n)*)",
     re.DOTALL | re.MULTILINE,
@@ -49,7 +51,8 @@ class Block:
     Args:
         code: String.
         output: String, empty where the page shows none.
-        within: Float, by how much numbers of the output may differ, or `None` for the default.
+        within: Float, by how much numbers of the output may differ, `inf` where words may too, or
+            `None` for the default.
         images: List of pairs: text and address.
     """
 
@@ -60,7 +63,7 @@ class Block:
 
     @classmethod
     def of(cls, match):
-        within = match["within"]
+        within = match["within"] or (match["note"] and "inf")
         images = _IMAGE.findall(match["images"])
         return cls(match["code"], match["output"] or "", within and float(within), images)
 
@@ -126,8 +129,11 @@ def difference(expected, found, within=None):
     Args:
         expected: String.
         found: String.
-        within: Float, the absolute tolerance in place of the default, for integers too.
+        within: Float, the absolute tolerance in place of the default, for integers too; `inf` where
+            nothing is compared.
     """
+    if within == math.inf:
+        return None
     old, new = expected.strip().split("\n"), found.strip().split("\n")
     for a, b in zip(old, new):
         if not _line_agrees(a, b, within):
@@ -179,11 +185,12 @@ def _save(figure, path):
     figure.savefig(path, dpi=100, metadata={"Software": None, "Description": describe(figure)})
 
 
-def written(page):
+def written(page, anew=False):
     """The text of a page with its outputs as they are now; saves its pictures.
 
     Args:
         page: Path.
+        anew: Bool, whether to replace what agrees too.
     """
     text = page.read_text(encoding="utf-8")
     shown = list(run(text, page))
@@ -191,13 +198,14 @@ def written(page):
     parts, end = [], 0
     for match, (printed, figures) in zip(_BLOCK.finditer(text), shown):
         block = Block.of(match)
-        if not block.output or difference(block.output, printed, block.within):
-            output = printed
-        else:
-            output = block.output
+        keep = bool(block.output) == bool(printed) and not anew
+        output = (
+            block.output
+            if keep and not difference(block.output, printed, block.within)
+            else printed
+        )
         parts += [text[end : match.start()], f"```python\n{block.code}```\n"]
-        if match["within"]:
-            parts.append(f"\n<!-- numbers within {match['within']} -->\n")
+        parts.append(match["note"] or "")
         if output:
             parts.append(f"\n```output\n{output}```\n")
         for number, figure in enumerate(figures):
@@ -207,7 +215,7 @@ def written(page):
                 label = block.images[number][0]
             else:
                 label = _label(figure)
-            if _picture_problem(picture, figure, block.within):
+            if anew or _picture_problem(picture, figure, block.within):
                 _save(figure, picture)
             address = pathlib.PurePath(os.path.relpath(picture, page.parent)).as_posix()
             parts.append(f"\n![{label}]({address})\n")
@@ -220,11 +228,12 @@ def _label(figure):
     return ax.get_title() or f"{ax.get_ylabel()} over {ax.get_xlabel()}"
 
 
-def _write(page):
+def _write(job):
+    page, anew = job
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            text = written(page)
+            text = written(page, anew)
         except Exception as error:
             return page, f"{type(error).__name__}: {error}"
         finally:
@@ -238,6 +247,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", type=pathlib.Path, nargs="*", help="default: all of docs/")
     parser.add_argument("--jobs", type=int, default=1, help="pages to run at a time")
+    parser.add_argument("--anew", action="store_true", help="replace what agrees too")
     options = parser.parse_args()
     every = sorted(DOCS.rglob("*.md"))
     pages = [page.resolve() for page in options.pages] or [
@@ -248,7 +258,7 @@ def main():
     failed = False
     # A new process for each page: layers are numbered from the first, and nothing is left over.
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
-        for page, said in pool.imap(_write, pages, chunksize=1):
+        for page, said in pool.imap(_write, [(page, options.anew) for page in pages], chunksize=1):
             print(f"{page.relative_to(ROOT)}: {said}", flush=True)
             failed |= said not in ("written", "as it was")
     sys.exit(failed)

@@ -1,17 +1,31 @@
 """Measures of continual learning, from the accuracies on every task after training on each.
 
-All of them take a matrix `accuracy` with `accuracy[i, j]` the accuracy on the test set of task `j`
-after training on task `i`, both from 0, as `keras_grapes.callbacks.TaskAccuracy` records it. It may
-have fewer rows than columns: the measures then tell how things stand after the last of its rows.
-Entries that a measure does not need may be `nan`, such as the tasks to come for `forgetting`.
+All measures take a matrix `accuracy`: `accuracy[i, j]` is the accuracy on the test set of task `j`
+after training on task `i`, both counted from 0. `keras_grapes.callbacks.TaskAccuracy` records it.
+It may have fewer rows than columns; the measures then describe the state after its last row.
+Entries that a measure does not need may be `nan`, such as later tasks for `forgetting`.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_grapes.analysis import figures
+from keras_grapes.types import Array, Axes, Figure
+
+__all__ = [
+    "average_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "forward_transfer",
+    "future_accuracy",
+    "past_accuracy",
+    "plot_matrix",
+    "plot_tasks",
+]
 
 
-def average_accuracy(accuracy):
+def average_accuracy(accuracy: Array) -> float:
     """Mean accuracy on the tasks trained so far, after the last of them.
 
     Args:
@@ -36,11 +50,11 @@ def average_accuracy(accuracy):
     return float(np.mean(accuracy[-1, : len(accuracy)]))
 
 
-def forgetting(accuracy):
-    """Mean loss of accuracy on the earlier tasks, from the best that was seen to the last.
+def forgetting(accuracy: Array) -> float:
+    """Mean drop of the accuracy on the earlier tasks, from the best accuracy to the last.
 
-    `f[j] = max over i < k of accuracy[i, j] - accuracy[k, j]`, the mean over the tasks `j < k`,
-    with `k` the last task trained. Negative where training on later tasks helped.
+    `f[j] = max over i < k of accuracy[i, j] - accuracy[k, j]`, averaged over the tasks `j < k`,
+    where `k` is the last trained task. Negative if training on later tasks helped.
 
     Args:
         accuracy: Array of shape `(tasks trained, tasks)`, with two rows at least, see the module.
@@ -66,11 +80,11 @@ def forgetting(accuracy):
     return float(np.mean(best - accuracy[last, :last]))
 
 
-def backward_transfer(accuracy):
+def backward_transfer(accuracy: Array) -> float:
     """Mean change of the accuracy on the earlier tasks since each of them was trained.
 
-    `accuracy[k, j] - accuracy[j, j]`, the mean over the tasks `j < k`, with `k` the last task
-    trained. Negative where the network forgets.
+    `accuracy[k, j] - accuracy[j, j]`, averaged over the tasks `j < k`, where `k` is the last
+    trained task. Negative if the network forgets.
 
     Args:
         accuracy: Array of shape `(tasks trained, tasks)`, with two rows at least, see the module.
@@ -95,10 +109,10 @@ def backward_transfer(accuracy):
     return float(np.mean(accuracy[last, :last] - np.diagonal(accuracy)[:last]))
 
 
-def forward_transfer(accuracy, initial_accuracy):
+def forward_transfer(accuracy: Array, initial_accuracy: Array) -> float:
     """Mean head start on a task from the tasks trained before it.
 
-    `accuracy[j - 1, j] - initial_accuracy[j]`, the mean over all tasks `j` but the first one that
+    `accuracy[j - 1, j] - initial_accuracy[j]`, averaged over all tasks `j`, except the first, that
     follow a trained task.
 
     Args:
@@ -134,7 +148,7 @@ def forward_transfer(accuracy, initial_accuracy):
     return float(np.mean(gain))
 
 
-def past_accuracy(accuracy):
+def past_accuracy(accuracy: Array) -> Array:
     """Mean accuracy on all earlier tasks after training on each task: what is remembered.
 
     Args:
@@ -160,7 +174,7 @@ def past_accuracy(accuracy):
     return np.array([np.nan] + [np.mean(row[:i]) for i, row in enumerate(accuracy) if i])
 
 
-def future_accuracy(accuracy):
+def future_accuracy(accuracy: Array) -> Array:
     """Mean accuracy on all later tasks after training on each task: what carries over.
 
     Args:
@@ -187,7 +201,9 @@ def future_accuracy(accuracy):
     return np.array([np.mean(row) if len(row) else np.nan for row in later])
 
 
-def plot_matrix(accuracy, names=None, axes=None):
+def plot_matrix(
+    accuracy: Array, names: Sequence[str] | None = None, axes: Axes | None = None
+) -> Figure:
     """Draws the accuracies on every task after training on each, as shades with numbers.
 
     Args:
@@ -224,12 +240,12 @@ def plot_matrix(accuracy, names=None, axes=None):
     return axes.figure
 
 
-def plot_tasks(matrices, names=None):
+def plot_tasks(matrices: dict[str, Array], names: Sequence[str] | None = None) -> Figure:
     """Draws the accuracy on each task over the sequence of trainings, and its past and future.
 
-    The panels are one for each task, the accuracy on it after every training, with a line where it
-    was trained itself; then the mean accuracies on the past and on the future tasks, as in the
-    paper's Fig. 6.
+    There is one panel per task: the accuracy on this task after every training, with a vertical
+    line where the task itself was trained. Two more panels show the mean accuracies on the past and
+    on the future tasks, as in the paper's Fig. 6.
 
     Args:
         matrices: Dict of the name of a method to its matrix `accuracy`, see the module; all of one
@@ -265,7 +281,10 @@ def plot_tasks(matrices, names=None):
         raise ValueError(f"`matrices` must be of one shape. Received: the shapes {shapes}")
     ((rows, tasks),) = shapes
     names = _task_names(names, tasks)
-    lines = {f"task {name}": {} for name in names} | {"past tasks": {}, "future tasks": {}}
+    lines: dict[str, dict] = {f"task {name}": {} for name in names} | {
+        "past tasks": {},
+        "future tasks": {},
+    }
     for method, accuracy in matrices.items():
         curves = [*accuracy.T, past_accuracy(accuracy), future_accuracy(accuracy)]
         for panel, curve in zip(lines.values(), curves):

@@ -12,14 +12,16 @@ from keras_grapes import graph
 from keras_grapes.analysis import probing
 from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
-from keras_grapes.layers.snu import SNUCell
+from keras_grapes.types import Array
+
+__all__ = ["LayerOperations", "SynapticOperations", "synaptic_operations"]
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerOperations:
-    """What a layer does for one sample, in the mean over the samples.
+    """What a layer does for one sample, averaged over the samples.
 
     Attributes:
         name: The layer's name.
@@ -42,7 +44,7 @@ class LayerOperations:
 
 @dataclasses.dataclass(frozen=True)
 class SynapticOperations:
-    """The operations of a network for one sample, in the mean over the samples.
+    """The operations of a network for one sample, averaged over the samples.
 
     `print` shows them as a table.
 
@@ -65,7 +67,7 @@ class SynapticOperations:
         """Joules of all layers."""
         return sum(layer.energy for layer in self.layers)
 
-    def table(self):
+    def table(self) -> str:
         """Returns the table as text."""
         rows = [("layer", "input rate", "syn. ops", "MACs if dense", "updates", "energy")]
         for layer in self.layers:
@@ -100,32 +102,33 @@ class SynapticOperations:
 
 
 def synaptic_operations(
-    model,
-    x,
-    accumulate_energy=0.9e-12,
-    multiply_accumulate_energy=4.6e-12,
-    update_energy=0.0,
-    batch_size=None,
-):
+    model: keras.Model,
+    x: Array,
+    accumulate_energy: float = 0.9e-12,
+    multiply_accumulate_energy: float = 4.6e-12,
+    update_energy: float = 0.0,
+    batch_size: int | None = None,
+) -> SynapticOperations:
     """Counts the synaptic operations of a model's layers, and estimates their energy.
 
-    A synaptic operation is a weight that is added to a potential because its input spiked. The
-    model runs on `x`, and each input of a layer that is not zero counts as often as there are
-    weights that it meets: `units` of a `Dense` layer, and of a convolution as many as the filters
-    reach from where it is, fewer at the edges. Recurrent spikes meet the recurrent weights at the
-    next step. Masked steps do not count, and biases do not either.
+    A synaptic operation adds a weight to a potential because the input of this weight spiked. The
+    model runs on `x`. Each nonzero input of a layer counts once for every weight that it is
+    multiplied by: `units` in a `Dense` layer; in a convolution the number of weights that reach it,
+    which is smaller at the edges. Recurrent spikes count with the recurrent weights at the next
+    step, and inhibiting spikes with the other units of their layer. Masked steps and biases do not
+    count.
 
     The energy of a layer is
 
         accumulate_energy * synaptic operations           if its inputs are spikes
         multiply_accumulate_energy * all its operations   if they are graded, as pixels are
 
-    and `update_energy` for each unit at each time step. What it takes to move data is not in it.
+    and `update_energy` for each unit at each time step. Moving data is not included.
 
     Args:
         model: A built `keras.Model`.
-        x: Array or tensor, inputs of the model, as `predict` takes them: samples that stand for
-            those of its use.
+        x: Array or tensor, inputs of the model, as `predict` takes them, that are typical of its
+            use.
         accumulate_energy: Float, the joules of an addition. Defaults to 0.9e-12, of 32-bit floats
             in 45 nm.
         multiply_accumulate_energy: Float, the joules of a multiplication and an addition. Defaults
@@ -255,7 +258,7 @@ def _outermost(layer):
 
 
 def _measure_of(layer):
-    if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, SNUCell):
+    if probing.has_units(layer):
         return _OfUnits(layer)
     if isinstance(layer, keras.layers.Dense):
         return _OfWeights(lambda x: ops.sum(x, axis=-1) * layer.units)
@@ -339,7 +342,7 @@ def _step_by_step(count):
 
 
 class _OfUnits:
-    """Counts of a layer of spiking neural units, its recurrent weights among them."""
+    """Counts of a layer of spiking units: its kernel, what its spikes come back by, its updates."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -353,18 +356,31 @@ class _OfUnits:
         given = ops.flip(mask, axis=1) if self.layer.go_backwards else mask
         rank = len(sequences.shape)
         given = ops.reshape(given, (*ops.shape(given), *[1] * (rank - 2)))
-        counts = _counts(sequences, self._count, given)
+        if getattr(cell, "kernel", None) is None:
+            # What comes in is the input current, and meets no weight.
+            counts = _counts(sequences, lambda x: x, 0.0)
+        else:
+            counts = _counts(sequences, self._count, given)
         units = math.prod(outputs.shape[2:])
         counts["updates"] = ops.sum(mask, axis=1) * units
-        if cell.recurrent_kernel is not None:
+        others = self._reached_by_a_spike(outputs.shape[-1])
+        if others:
             # The spikes of a step arrive at the next one that is not masked.
             arriving = ops.cumsum(mask, axis=1) < ops.sum(mask, axis=1, keepdims=True)
-            arriving = (mask * ops.cast(arriving, "float32"))[..., None]
-            recurrent = _counts(outputs, lambda x: ops.sum(x, axis=-1) * cell.units, arriving)
+            arriving = mask * ops.cast(arriving, "float32")
+            arriving = ops.reshape(arriving, (*ops.shape(mask), *[1] * (len(outputs.shape) - 2)))
+            recurrent = _counts(outputs, lambda x: _sum(x) * others, arriving)
             for name in ("operations", "dense", "events", "inputs"):
                 counts[name] = counts[name] + recurrent[name]
             counts["are_spikes"] = counts["are_spikes"] * recurrent["are_spikes"]
         return counts
+
+    def _reached_by_a_spike(self, units):
+        """How many units of its own layer a spike comes to."""
+        cell = self.layer.cell
+        if getattr(cell, "recurrent_kernel", None) is not None:
+            return units
+        return units - 1 if getattr(cell, "lateral_inhibition", 0) else 0
 
     def _count(self, x):
         cell = self.layer.cell

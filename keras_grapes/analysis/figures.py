@@ -1,5 +1,7 @@
 """What the plots share. Matplotlib is imported when something is drawn, not before."""
 
+__all__ = []
+
 # Line styles and markers, so that lines are told apart in grey too.
 STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 

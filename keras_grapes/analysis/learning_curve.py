@@ -1,11 +1,14 @@
 """The plateau equation: how high and how fast a network learns."""
 
-import numbers
 import typing
 
 import numpy as np
 
 from keras_grapes.analysis import figures
+from keras_grapes.checks import check_positive_int, check_share
+from keras_grapes.types import Array, Axes, Figure
+
+__all__ = ["PlateauFit", "fit_plateau", "plateau", "plot_learning_curves"]
 
 # The paper fits the first epochs only.
 EPOCHS = 100
@@ -40,6 +43,10 @@ class PlateauFit(_Plateau):
     4
     """
 
+    max_accuracy_error: float
+    slowness_error: float
+    epochs: int
+
     def __new__(cls, max_accuracy, slowness, max_accuracy_error, slowness_error, epochs):
         fit = super().__new__(cls, max_accuracy, slowness)
         fit.max_accuracy_error = max_accuracy_error
@@ -57,7 +64,7 @@ class PlateauFit(_Plateau):
         )
 
 
-def plateau(epochs, max_accuracy, slowness):
+def plateau(epochs: Array, max_accuracy: float, slowness: float) -> Array:
     """Evaluates the plateau equation (Eq. 5): `max_accuracy * epochs / (slowness + epochs)`.
 
     Args:
@@ -79,23 +86,23 @@ def plateau(epochs, max_accuracy, slowness):
     return max_accuracy * shape
 
 
-def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
+def fit_plateau(
+    accuracy: Array, chance: float | None = None, max_accuracy: str = "fit", epochs: int = EPOCHS
+) -> PlateauFit:
     """Fits the plateau equation to a learning curve and returns its maximum and its slowness.
 
     `accuracy = max_accuracy * epochs / (slowness + epochs)` (Eq. 5), by nonlinear least squares
-    over the first 100 epochs, with `slowness` of 0 at least. The slowness is the number of epochs
-    to half of the maximum; that of a network which is nearly trained after one epoch is far
-    below 1. Read it together with the maximum: a network that never leaves chance is on its plateau
-    from the start too.
+    over the first 100 epochs, with `slowness >= 0`. The slowness is the number of epochs to half of
+    the maximum. It is far below 1 if the network is nearly trained after one epoch. Read it
+    together with the maximum: a network that never leaves chance is on its plateau from the start.
 
-    A fitted maximum may lie above 1 where the curve ends long before its plateau; its standard
-    error then is large. An observed one cannot.
+    A fitted maximum may be above 1 if the curve ends long before its plateau; its standard error is
+    then large. An observed maximum cannot.
 
-    With `chance` and `max_accuracy="observed"` the numbers are those that the paper's first author
-    computes in her published notebook: chance stands at epoch 0, and the maximum is the largest
-    accuracy seen. At epoch 0 the equation is 0 whatever its parameters, so that the point says
-    nothing about the slowness; it counts as one of the `epochs` points and for the largest
-    accuracy.
+    With `chance` and `max_accuracy="observed"` the fit is that of the first author's published
+    notebook: chance is the accuracy at epoch 0, and the maximum is the largest accuracy seen. The
+    equation is 0 at epoch 0 for all parameters, so that this point does not change the slowness. It
+    counts as one of the `epochs` points, and towards the largest accuracy.
 
     Args:
         accuracy: List or array of the accuracies after every epoch, the first epoch's first,
@@ -114,8 +121,8 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
 
     Raises:
         ValueError: If the curve has fewer than 3 epochs (2 with `"observed"`), values that are not
-            between 0 and 1 (such as percent), or values that are not finite; if it is constant,
-            which has no slowness; or if it does not bend, so that it does not tell its plateau.
+            between 0 and 1 (such as percent), or values that are not finite; if it is constant, so
+            that it has no slowness; or if it is straight, so that its plateau is unknown.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2), Eq. 5.
@@ -131,14 +138,10 @@ def fit_plateau(accuracy, chance=None, max_accuracy="fit", epochs=EPOCHS):
         raise ValueError(
             f"`max_accuracy` must be one of {MAX_ACCURACY}. Received: max_accuracy={max_accuracy!r}"
         )
-    if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 1:
-        raise ValueError(f"`epochs` must be a positive int. Received: epochs={epochs!r}")
+    check_positive_int("epochs", epochs)
     curve = _check_curve(accuracy)
     if chance is not None:
-        if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
-            raise ValueError(
-                f"`chance` must be a number between 0 and 1. Received: chance={chance!r}"
-            )
+        check_share("chance", chance)
         curve = np.concatenate([[chance], curve])
     first = 1 if chance is None else 0
     curve = curve[:epochs]
@@ -233,7 +236,13 @@ def _check_curve(accuracy):
     return curve
 
 
-def plot_learning_curves(curves, chance=None, max_accuracy="fit", epochs=EPOCHS, axes=None):
+def plot_learning_curves(
+    curves: dict[str, Array],
+    chance: float | None = None,
+    max_accuracy: str = "fit",
+    epochs: int = EPOCHS,
+    axes: Axes | None = None,
+) -> Figure:
     """Draws learning curves and the plateau equations fitted to them.
 
     Args:

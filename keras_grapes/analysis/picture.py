@@ -4,6 +4,8 @@ import io
 
 from matplotlib.figure import Figure
 
+__all__ = []
+
 
 class Picture(Figure):
     """Figure that pyplot does not know of, and that notebooks show nevertheless.

@@ -1,13 +1,16 @@
 """Runs a model and looks at what goes into its layers."""
 
-import collections
 import contextlib
 import inspect
 
 import keras
 from keras import ops
 
-from keras_grapes.layers.snu import SNUCell
+from keras_grapes import graph, keras_hooks
+from keras_grapes.layers.neuron_layer import NeuronCell
+from keras_grapes.naming import distinct
+
+__all__ = []
 
 
 class Probe(keras.Model):
@@ -64,12 +67,8 @@ def _ahead_of(layer, measure, results):
         results.append(measure(signature.bind(*args, **kwargs).arguments))
         return call(*args, **kwargs)
 
-    # Not as an attribute of the layer that Keras keeps track of.
-    object.__setattr__(layer, "call", watched)
-    try:
+    with keras_hooks.replaced(layer, call=watched):
         yield
-    finally:
-        object.__delattr__(layer, "call")
 
 
 def _graph(tensors):
@@ -77,7 +76,7 @@ def _graph(tensors):
 
 
 class EveryStep:
-    """The outputs and the potentials of a layer of spiking units at all time steps.
+    """The outputs and the states of a layer of spiking units at all time steps.
 
     A function of the arguments that the layer is called with, for `Probe`.
     """
@@ -85,14 +84,14 @@ class EveryStep:
     def __init__(self, layer):
         self.layer = layer
         self.loop = keras.layers.RNN(
-            _WithPotential(layer.cell),
+            _WithStates(layer.cell),
             return_sequences=True,
             go_backwards=layer.go_backwards,
             zero_output_for_mask=layer.zero_output_for_mask,
         )
 
     def __call__(self, arguments):
-        """Returns a dict: `outputs` and `potentials`, `(batch, time, ..., units)`, and `mask`.
+        """Returns a dict: `outputs` and `state_0` and so on, `(batch, time, ..., units)`, `mask`.
 
         `mask`, `(batch, time)`, is 1 where a step counts.
         """
@@ -101,17 +100,19 @@ class EveryStep:
         states = arguments.get("initial_state")
         if states is None and self.layer.stateful:
             states = [ops.convert_to_tensor(state) for state in self.layer.states]
-        both = self.loop(sequences, initial_state=states, mask=mask, training=False)
-        outputs, potentials = ops.split(ops.cast(both, "float32"), 2, axis=-1)
+        together = self.loop(sequences, initial_state=states, mask=mask, training=False)
+        count = 1 + len(self.layer.cell.neuron.states)
+        outputs, *states = ops.split(ops.cast(together, "float32"), count, axis=-1)
         ones = ops.ones(ops.shape(outputs)[:2], dtype="float32")
         mask = ones if mask is None else ops.cast(mask, "float32")
         if self.layer.go_backwards:
             mask = ops.flip(mask, axis=1)
-        return {"outputs": outputs, "potentials": potentials, "mask": mask}
+        states = {f"state_{index}": state for index, state in enumerate(states)}
+        return {"outputs": outputs, **states, "mask": mask}
 
 
-class _WithPotential(keras.layers.Layer):
-    """Cell that puts out the output of another one and, behind it, its potential."""
+class _WithStates(keras.layers.Layer):
+    """Cell that puts out the output of another one and, behind it, its states."""
 
     def __init__(self, cell):
         super().__init__(dtype=cell.dtype_policy)
@@ -119,34 +120,28 @@ class _WithPotential(keras.layers.Layer):
         self.state_size = cell.state_size
         self.built = True
 
-    def call(self, sequence, states, training=False):
-        output, states = self.cell(sequence, states, training=training)
-        potential = ops.cast(states[1], output.dtype)
-        return ops.concatenate([output, potential], axis=-1), states
+    def call(self, sequence, states):
+        output, states = self.cell(sequence, states)
+        own = [ops.cast(state, output.dtype) for state in states[1:]]
+        return ops.concatenate([output, *own], axis=-1), states
 
     def get_initial_state(self, batch_size=None):
         return self.cell.get_initial_state(batch_size=batch_size)
 
 
 def spiking_layers(model):
-    """Dict of the layers of spiking neural units at every depth, by name."""
-    layers = [
-        layer
-        for layer in model._flatten_layers(include_self=True, recursive=True)
-        if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, SNUCell)
-    ]
-    return by_name(layers)
+    """Dict of the layers of spiking units at every depth, by name; those that do not fire too."""
+    layers = [model, *graph.all_layers(model)]
+    return by_name([layer for layer in layers if has_units(layer)])
+
+
+def has_units(layer):
+    """Whether it is a loop over time of a cell of spiking units."""
+    return isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, NeuronCell)
 
 
 def by_name(layers):
     """Dict of layers by name, by path where several have the name."""
-    counts = collections.Counter(layer.name for layer in layers)
-    named = {}
-    for layer in layers:
-        name = layer.name if counts[layer.name] == 1 else layer.path or layer.name
-        unique, number = name, 1
-        while unique in named:
-            number += 1
-            unique = f"{name}_{number}"
-        named[unique] = layer
-    return named
+    names = [layer.name for layer in layers]
+    paths = [layer.path or layer.name for layer in layers]
+    return dict(zip(distinct(names, paths), layers))

@@ -1,11 +1,15 @@
 """Records what the units of spiking layers do, step by step."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_grapes.analysis import probing
+from keras_grapes.types import Array
+
+__all__ = ["Recording", "record"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,15 +19,18 @@ class Recording:
     Attributes:
         spikes: Array `(batch, time, ..., units)`, the outputs of the units at all time steps.
         potentials: Array of the same shape, their potentials as they were compared with the
-            threshold, before the reset.
+            threshold, before the reset; of a neuron of your own its first state.
         mask: Bool array `(batch, time)`, `False` where a step was masked.
-        threshold: Array `(units,)`, minus the bias; `None` for units that do not spike.
+        threshold: Array `(units,)`; or shaped as `potentials`, where it moves with the state, as
+            that of `keras_grapes.ALIF`. `None` for units that do not spike, or do not tell it.
+        states: Dict of the names of the states to arrays of the same shape, the potential first.
     """
 
     spikes: np.ndarray
     potentials: np.ndarray
     mask: np.ndarray
     threshold: np.ndarray | None
+    states: dict = dataclasses.field(default_factory=dict)
 
     @property
     def rates(self):
@@ -35,21 +42,24 @@ class Recording:
         return spikes.mean(axis=tuple(range(spikes.ndim - 1)))
 
 
-def record(model, x, layers=None, batch_size=None):
+def record(
+    model: keras.Model, x: Array, layers: Sequence[str] | None = None, batch_size: int | None = None
+) -> dict[str, Recording]:
     """Runs a model and records the spikes and the potentials of its spiking layers.
 
-    All time steps are recorded, whether or not a layer returns them, of nested layers too, in
-    inference. It takes memory for all of them: a few samples are enough to look at.
+    The model runs in inference mode. All time steps are recorded, whether or not a layer returns
+    them, and nested layers too. All of them are kept in memory, so pass only a few samples.
 
     Args:
         model: A built `keras.Model`.
         x: Array or tensor, inputs of the model, as `predict` takes them.
-        layers: List of names of layers of `keras_grapes.SNU` and its kind. Defaults to `None`, all.
+        layers: List of names of layers, of `keras_grapes.SNU`, `keras_grapes.Spiking` and their
+            kind. Defaults to `None`, all.
         batch_size: Int. Defaults to `None`, Keras's 32.
 
     Returns:
-        Dict of the names of the layers, their paths where several have a name, to a
-        `keras_grapes.analysis.Recording` each.
+        Dict of the name of each layer, or its path if several layers have this name, to its
+        `keras_grapes.analysis.Recording`.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.
@@ -89,22 +99,30 @@ def record(model, x, layers=None, batch_size=None):
         model, {name: (layer, probing.EveryStep(layer)) for name, layer in found.items()}
     )
     results = probe.predict(x, batch_size=batch_size, verbose=0)
-    thresholds = {name: _threshold(layer.cell) for name, layer in found.items()}
+    # A further call of a layer has its name and a number.
     return {
-        name: Recording(
-            spikes=result["outputs"],
-            potentials=result["potentials"],
-            mask=result["mask"] > 0,
-            # A further call of a layer has its name and a number.
-            threshold=thresholds.get(name, thresholds.get(name.rpartition("_")[0])),
-        )
+        name: _recording(found.get(name, found.get(name.rpartition("_")[0])).cell, result)
         for name, result in results.items()
     }
 
 
-def _threshold(cell):
-    if not cell.is_spiking:
+def _recording(cell, result):
+    names = cell.neuron.states
+    states = {name: result[f"state_{index}"] for index, name in enumerate(names)}
+    return Recording(
+        spikes=result["outputs"],
+        potentials=states[names[0]],
+        mask=result["mask"] > 0,
+        threshold=_threshold(cell, states),
+        states=states,
+    )
+
+
+def _threshold(cell, states):
+    """An array `(units,)` or, where it moves with them, shaped as the states."""
+    tensors = tuple(keras.ops.convert_to_tensor(state) for state in states.values())
+    threshold = cell.firing_threshold(tensors)
+    if threshold is None:
         return None
-    if cell.bias is None:
-        return np.zeros(cell.units, "float32")
-    return 0.0 - keras.ops.convert_to_numpy(cell.bias).astype("float32")
+    values = keras.ops.convert_to_numpy(threshold).astype("float32")
+    return values if values.ndim > 1 else np.broadcast_to(values, (tensors[0].shape[-1],))

@@ -1,21 +1,27 @@
 """Plots of what spiking units do over time."""
 
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.analysis.recording import Recording
+from keras_grapes.types import Array, Axes, Figure
+
+__all__ = ["layer_rates", "membrane_traces", "raster"]
 
 
-def raster(spikes, sample=0, dt=None, axes=None):
+def raster(
+    spikes: Array, sample: int = 0, dt: float | None = None, axes: Axes | None = None
+) -> Figure:
     """Draws the spikes of units over time, a row for each unit.
 
     Args:
         spikes: Array `(time, units)` or `(batch, time, ..., units)`, or a
-            `keras_grapes.analysis.Recording`; or a dict of names to these, such as
-            `keras_grapes.analysis.record` returns it, for a panel for each layer. What is not zero
-            is a spike; the positions of a convolution are rows of their own.
+            `keras_grapes.analysis.Recording`; or a dict of names to these, as
+            `keras_grapes.analysis.record` returns it, for one panel per layer. Every nonzero value
+            is a spike; each position of a convolution has its own row.
         sample: Int, which sample of a batch to draw. Defaults to 0.
         dt: Float, the seconds of a time step, for an axis in milliseconds. Defaults to `None`, an
             axis of steps.
@@ -49,15 +55,20 @@ def raster(spikes, sample=0, dt=None, axes=None):
         figures.whole_numbers(panel.yaxis)
         if name is not None:
             panel.set_title(name)
-    panels[-1].set_xlabel(_time_label(dt))
+    _label_time(panels[-1], dt)
     return panels[0].figure
 
 
-def membrane_traces(recording, units=None, sample=0, dt=None):
+def membrane_traces(
+    recording: Recording,
+    units: Sequence[int] | None = None,
+    sample: int = 0,
+    dt: float | None = None,
+) -> Figure:
     """Draws the potentials of units over time, with their thresholds and spikes.
 
-    A panel for each unit: the potential as it was compared with the threshold, the threshold as a
-    broken line, and a mark above where the unit spiked.
+    There is one panel per unit: the potential that is compared with the threshold, the threshold as
+    a dashed line, and a mark above each spike.
 
     Args:
         recording: A `keras_grapes.analysis.Recording`, as `keras_grapes.analysis.record` returns
@@ -95,35 +106,34 @@ def membrane_traces(recording, units=None, sample=0, dt=None):
     spikes = threshold = None
     if isinstance(recording, Recording) and recording.threshold is not None:
         spikes = _sample(recording, "spikes", sample)[0]
-        # A threshold for each filter, the last axis of the units.
-        threshold = np.resize(recording.threshold, count)
+        threshold = recording.threshold
+        if threshold.ndim > 1:
+            threshold = _sample(recording, "threshold", sample)[0]
+        else:
+            # A threshold for each filter, the last axis of the units.
+            threshold = np.broadcast_to(np.resize(threshold, count), potentials.shape)
     panels = figures.new_axes(len(units), 1, size=(6.4, 1.6), sharex=True)[:, 0]
     steps = np.arange(len(potentials))
     for panel, unit in zip(panels, units):
         panel.plot(_time(steps, dt), np.where(mask, potentials[:, unit], np.nan), color="C0")
         if threshold is not None:
-            panel.axhline(threshold[unit], color="0.5", linestyle="--", linewidth=1)
-            fired = steps[(spikes[:, unit] != 0) & mask]
-            top = np.full(len(fired), 1.02)
             panel.plot(
-                _time(fired, dt),
-                top,
-                "|",
-                color="C1",
-                markersize=8,
-                transform=panel.get_xaxis_transform(),
-                clip_on=False,
+                _time(steps, dt), threshold[:, unit], color="0.5", linestyle="--", linewidth=1
             )
+            fired = steps[(spikes[:, unit] != 0) & mask]
+            top = np.full(len(fired), 0.94)
+            place = panel.get_xaxis_transform()
+            panel.plot(_time(fired, dt), top, "|", color="C1", markersize=8, transform=place)
         panel.set_ylabel(f"unit {unit}")
-    panels[0].set_title("potential", loc="left", pad=12)
-    panels[-1].set_xlabel(_time_label(dt))
+    panels[0].set_title("potential", loc="left")
+    _label_time(panels[-1], dt)
     return panels[0].figure
 
 
-def layer_rates(recordings, axes=None):
+def layer_rates(recordings: dict[str, Recording], axes: Axes | None = None) -> Figure:
     """Draws the firing rates of the units of layers, one layer beside the other.
 
-    For each layer a box from the first to the third quartile of its units with a line at the
+    Each layer has a box from the first to the third quartile of its units, with a line at the
     median, whiskers to the lowest and the highest rate, and a mark at the mean.
 
     Args:
@@ -214,5 +224,7 @@ def _time(steps, dt):
     return steps if dt is None else 1000 * dt * steps
 
 
-def _time_label(dt):
-    return "time step" if dt is None else "time (ms)"
+def _label_time(axes, dt):
+    axes.set_xlabel("time step" if dt is None else "time (ms)")
+    if dt is None:
+        figures.whole_numbers(axes.xaxis)

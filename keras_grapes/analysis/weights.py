@@ -8,6 +8,9 @@ import numpy as np
 from keras_grapes.analysis import figures
 from keras_grapes.kernels import current
 from keras_grapes.models import factors
+from keras_grapes.types import Figure
+
+__all__ = ["WeightStatistics", "plot", "statistics"]
 
 # Standard deviations from the mean beyond which a weight is in the tail; of normally distributed
 # weights 0.27 % are.
@@ -22,11 +25,10 @@ class WeightStatistics:
         count: Int, how many weights there are.
         mean: Float.
         variance: Float.
-        kurtosis: Float, the excess kurtosis: -1.2 of uniform weights, as they are initialized, 0 of
-            normally distributed ones, above 0 with heavy tails. Not a number where all weights are
-            equal.
+        kurtosis: Float, the excess kurtosis: -1.2 for uniform weights, as they are initialized, 0
+            for normally distributed ones, above 0 for heavy tails. NaN if all weights are equal.
         tail: Float, the share of the weights more than 3 standard deviations from the mean: 0.0027
-            of normally distributed ones.
+            for normally distributed ones.
     """
 
     count: int
@@ -36,7 +38,7 @@ class WeightStatistics:
     tail: float
 
 
-def statistics(model):
+def statistics(model: keras.Model) -> dict[str, WeightStatistics]:
     """Returns the statistics of the kernel weights of every layer of a model.
 
     Args:
@@ -52,7 +54,7 @@ def statistics(model):
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2), Supplementary
-          Note 4: weights trained by GRAPES have a larger variance and heavier tails.
+          Note 4: weights trained with GRAPES have a larger variance and heavier tails.
 
     Example:
 
@@ -84,11 +86,11 @@ def _kurtosis(values):
     return float(np.mean(standardized**4)) - 3.0
 
 
-def plot(models, bins=101):
+def plot(models: dict[str, keras.Model], bins: int = 101) -> Figure:
     """Draws the distributions of the kernel weights of models, a panel for each, side by side.
 
-    Each layer is a line, its density on a logarithmic scale, so that tails show: of normally
-    distributed weights it is a parabola.
+    Each layer is a line: the density of its weights on a logarithmic scale, which shows the tails.
+    For normally distributed weights the line is a parabola.
 
     Args:
         models: Dict of names to built `keras.Model`s, such as

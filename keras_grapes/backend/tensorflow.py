@@ -160,7 +160,7 @@ def checked(tensor, condition, message):
     return tensor if check is None else identity(tensor, after=[check])
 
 
-_compiled_graphs = weakref.WeakKeyDictionary()
+_compiled_graphs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def is_compiled():

@@ -3,25 +3,31 @@
 import keras
 import numpy as np
 
+from keras_grapes import backend
 from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
 from keras_grapes.models import factors
 from keras_grapes.training.feedback import FeedbackModel
+from keras_grapes.types import Array, Axes, Figure
+
+__all__ = ["AlignmentAngle"]
 
 
 class AlignmentAngle(keras.callbacks.Callback):
     """Measures the angle between the update of a feedback rule and that of back-propagation.
 
-    After every epoch, for the kernel of each hidden layer, on one fixed batch in inference mode:
-    the angle between the gradient that the rule gives and the one that back-propagation would give
-    with the same weights, and the ratio of their norms, the rule's over back-propagation's. Below
-    90 degrees the rule reduces the loss by a small enough step; at 0 it is back-propagation.
-    Modulation of the error is a part of the rule; the optimizer is not.
+    At the start and after every epoch the callback computes two gradients for the kernel of each
+    hidden layer, on one fixed batch in inference mode: that of the rule, and that of back-
+    propagation with the same weights. It records the angle between them and the ratio of their
+    norms, the rule's over back-propagation's. Below 90 degrees a small enough step of the rule
+    reduces the loss; at 0 degrees the rule is back-propagation. Modulation of the error is part of
+    the rule; the optimizer is not.
 
-    The numbers are added to the epoch's `logs` as `angle_{layer}` and `norm_ratio_{layer}`, so that
-    every callback that comes after this one in the list sees them, and so does the history that
-    `fit` returns. They are not a number where one of the gradients is zero. In another call of
-    `fit` the record of the same model goes on, and that of another begins anew.
+    The numbers are added to the epoch's `logs` as `alignment/{layer}/angle` and
+    `alignment/{layer}/norm_ratio`, so that every callback that comes after this one in the list
+    sees them, and so does the history that `fit` returns. They are NaN where one of the gradients
+    is zero. A further call of `fit` continues the record of the same model; another model starts a
+    new record.
 
     Args:
         x: Array or tensor, a batch of inputs. A few hundred examples serve.
@@ -31,8 +37,8 @@ class AlignmentAngle(keras.callbacks.Callback):
     Attributes:
         epochs: List of the epochs measured, counted from the first training that this callback saw;
             0 is its start.
-        angles: Dict of the name of each hidden layer to the list of its angles in degrees, not a
-            number where it was frozen.
+        angles: Dict of the name of each hidden layer to the list of its angles in degrees, NaN
+            while it was frozen.
         norm_ratios: Dict likewise.
 
     Raises:
@@ -55,10 +61,10 @@ class AlignmentAngle(keras.callbacks.Callback):
     >>> rule.compile("sgd", loss="sparse_categorical_crossentropy")
     >>> history = rule.fit(x, y, verbose=0, callbacks=[kg.callbacks.AlignmentAngle(x, y)])
     >>> sorted(history.history)
-    ['angle_hidden', 'loss', 'norm_ratio_hidden']
+    ['alignment/hidden/angle', 'alignment/hidden/norm_ratio', 'loss']
     """
 
-    def __init__(self, x, y, sample_weight=None):
+    def __init__(self, x: Array, y: Array, sample_weight: Array | None = None) -> None:
         super().__init__()
         self._batch = [
             None if part is None else keras.ops.convert_to_tensor(part)
@@ -101,8 +107,8 @@ class AlignmentAngle(keras.callbacks.Callback):
         angles, norm_ratios, logs = {}, {}, {}
         for layer, gradient in rule.items():
             angles[layer], norm_ratios[layer] = _compare(gradient, exact[layer])
-            logs[f"angle_{layer}"] = angles[layer]
-            logs[f"norm_ratio_{layer}"] = norm_ratios[layer]
+            logs[observation.log_name("alignment", layer, "angle")] = angles[layer]
+            logs[observation.log_name("alignment", layer, "norm_ratio")] = norm_ratios[layer]
         count = len(self.epochs)
         observation.append(self.angles, angles, count)
         observation.append(self.norm_ratios, norm_ratios, count)
@@ -112,16 +118,17 @@ class AlignmentAngle(keras.callbacks.Callback):
     def _kernel_gradients(self, **kwargs):
         """Maps the name of each hidden layer that is trained to its kernel's gradient."""
         gradients = self.model.gradients(*self._batch, **kwargs)
-        of = {id(w): g for w, g in zip(self.model.trainable_weights, gradients)}
-        hidden = {id(group.kernels[0]) for group in self.model.hidden_groups if group}
-        groups = [n for n in factors.node_groups(self.model) if id(n.group.kernels[0]) in hidden]
+        weights = self.model.trainable_weights
+        of = {backend.variable_key(weight): g for weight, g in zip(weights, gradients)}
+        hidden = {group.keys[0] for group in self.model.hidden_groups if group}
+        groups = [n for n in factors.node_groups(self.model) if n.group.keys[0] in hidden]
         return {
-            name: keras.ops.convert_to_numpy(of[id(nodes.group.kernels[0])])
+            name: keras.ops.convert_to_numpy(of[nodes.group.keys[0]])
             for name, nodes in zip(factors.names(groups), groups)
-            if id(nodes.group.kernels[0]) in of
+            if nodes.group.keys[0] in of
         }
 
-    def plot(self, quantity="angle", axes=None):
+    def plot(self, quantity: str = "angle", axes: Axes | None = None) -> Figure:
         """Draws what was measured over the epochs, a line for each hidden layer.
 
         Args:

@@ -8,24 +8,27 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.analysis.probing import by_name
-from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.callbacks.observation import log_name, unchanged
 from keras_grapes.layers.neuron_layer import NeuronCell
+from keras_grapes.types import Array
+
+__all__ = ["FiringRate"]
 
 
 class FiringRate(keras.callbacks.Callback):
     """Records the firing rate of every spiking layer, and warns of silent and saturated layers.
 
-    After every epoch the model runs on `x`, and the outputs of each layer of spiking neural units,
-    nested ones too, are averaged over samples, time steps and units. All time steps count, whether
-    or not the layer returns them, except those that a mask has the layer skip. Layers whose outputs
-    are no spikes nor their rates, such as a leaky integrator at the end, are left out. A layer that
-    hardly ever fires passes nothing on, and one that always fires passes nothing on that depends on
-    its input; the callback warns of each such layer once. The rates are in `rates`, and in the logs
-    as `firing_rate/<layer name>`, with the layer's path in the model where several have that name.
+    After every epoch the model runs on `x`. For each spiking layer, nested ones too, the callback
+    averages the outputs over samples, time steps and units. All time steps count, whether or not
+    the layer returns them, except masked ones. Layers whose outputs are neither spikes nor rates,
+    such as a leaky integrator at the end, are left out. A layer that hardly ever fires passes
+    nothing on. A layer that always fires passes nothing on that depends on its input. The callback
+    warns of each such layer once. The rates are in `rates`, and in the logs as
+    `firing_rate/{layer}`, with the layer's path if several layers have that name.
 
-    In another call of `fit` the rates of the same model go on, and those of another begin anew.
+    A further call of `fit` continues the rates of the same model; another model starts new ones.
 
     Args:
         x: Array or tensor, inputs of the model to run it on; some hundreds of samples are enough.
@@ -57,7 +60,13 @@ class FiringRate(keras.callbacks.Callback):
     2
     """
 
-    def __init__(self, x, silent=0.001, saturated=0.95, batch_size=None):
+    def __init__(
+        self,
+        x: Array,
+        silent: float = 0.001,
+        saturated: float = 0.95,
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
         are_numbers = all(isinstance(limit, numbers.Real) for limit in (silent, saturated))
         if not (are_numbers and 0 <= silent < saturated <= 1):
@@ -101,7 +110,7 @@ class FiringRate(keras.callbacks.Callback):
             mean = float(np.mean(self.unit_rates[name]))
             self.rates.setdefault(name, []).append(mean)
             if logs is not None:
-                logs[f"firing_rate/{name}"] = mean
+                logs[log_name("firing_rate", name)] = mean
             self._judge(name, mean)
 
     def _judge(self, name, mean):
@@ -208,12 +217,8 @@ def _watch(layer, seen):
         seen.append(_Call(outputs, mask))
         return last, outputs, states
 
-    # Not as an attribute of the layer that Keras keeps track of.
-    object.__setattr__(layer, "inner_loop", inner_loop)
-    try:
+    with keras_hooks.replaced(layer, inner_loop=inner_loop):
         yield
-    finally:
-        object.__delattr__(layer, "inner_loop")
 
 
 def _graph(tensor):

@@ -5,6 +5,10 @@ import warnings
 import keras
 
 from keras_grapes import analysis
+from keras_grapes.callbacks.observation import log_name
+from keras_grapes.types import Axes, Figure
+
+__all__ = ["LearningCurve"]
 
 
 class LearningCurve(keras.callbacks.Callback):
@@ -12,13 +16,14 @@ class LearningCurve(keras.callbacks.Callback):
 
     `accuracy = max_accuracy * epochs / (slowness + epochs)`, see
     `keras_grapes.analysis.fit_plateau`. After every epoch the fit to all epochs so far is added to
-    the epoch's `logs` as `max_accuracy` and `slowness`, so that every callback that comes after
-    this one in the list sees them, and so does the history that `fit` returns; their last entries
-    are the result. They are not a number as long as the curve cannot be fitted: in the first two
-    epochs, and while it is constant or does not bend. If that holds at the end, a warning says so.
+    the epoch's `logs` as `learning_curve/max_accuracy` and `learning_curve/slowness`, so that every
+    callback that comes after this one in the list sees them, and so does the history that `fit`
+    returns; their last entries are the result. They are NaN as long as the curve cannot be fitted:
+    in the first two epochs, and while the curve is constant or straight. If this is still so at the
+    end, a warning says it.
 
-    Every call of `fit` begins a new curve. Training that is resumed with `initial_epoch` goes on
-    with it, if it is given the same callback.
+    Every call of `fit` starts a new curve. If training is resumed with `initial_epoch` and the same
+    callback, the curve continues.
 
     Args:
         monitor: String, the name in the logs of the accuracy to fit, between 0 and 1. Defaults to
@@ -49,18 +54,20 @@ class LearningCurve(keras.callbacks.Callback):
     >>> curve = kg.callbacks.LearningCurve(monitor="accuracy")
     >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[curve]).history
     >>> sorted(history)
-    ['accuracy', 'loss', 'max_accuracy', 'slowness']
+    ['accuracy', 'learning_curve/max_accuracy', 'learning_curve/slowness', 'loss']
     """
 
-    def __init__(self, monitor="val_accuracy", chance=None, max_accuracy="fit"):
+    def __init__(
+        self, monitor: str = "val_accuracy", chance: float | None = None, max_accuracy: str = "fit"
+    ) -> None:
         super().__init__()
         # Any curve will do to check the arguments.
         analysis.fit_plateau([0.45, 0.6, 0.675], chance, max_accuracy)
         self.monitor = monitor
         self.chance = chance
         self.max_accuracy = max_accuracy
-        self.accuracy = []
-        self.fit = None
+        self.accuracy: list[float] = []
+        self.fit: analysis.PlateauFit | None = None
         self._problem = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -86,7 +93,9 @@ class LearningCurve(keras.callbacks.Callback):
                 "training with the callback that saw the earlier ones."
             )
         nothing = (float("nan"), float("nan"))
-        logs["max_accuracy"], logs["slowness"] = nothing if self.fit is None else self.fit
+        max_accuracy, slowness = nothing if self.fit is None else self.fit
+        logs[log_name("learning_curve", "max_accuracy")] = max_accuracy
+        logs[log_name("learning_curve", "slowness")] = slowness
 
     def on_train_end(self, logs=None):
         if self.fit is None and self._problem is not None:
@@ -94,7 +103,7 @@ class LearningCurve(keras.callbacks.Callback):
                 f"`LearningCurve` cannot fit '{self.monitor}': {self._problem}", stacklevel=2
             )
 
-    def plot(self, axes=None):
+    def plot(self, axes: Axes | None = None) -> Figure:
         """Draws the curve and its fit.
 
         Args:

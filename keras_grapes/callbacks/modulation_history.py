@@ -3,15 +3,19 @@
 import dataclasses
 import importlib.util
 import math
-import numbers
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.callbacks import observation
+from keras_grapes.checks import check_positive_int
 from keras_grapes.models import factors
+from keras_grapes.types import Axes, Figure
+
+__all__ = ["ModulationHistory"]
 
 STATISTICS = ("mean", "std", "min", "max", "at_floor")
 UNITS = ("epoch", "batch")
@@ -20,19 +24,19 @@ UNITS = ("epoch", "batch")
 class ModulationHistory(keras.callbacks.Callback):
     """Records how the modulation factors of every layer evolve.
 
-    At the start of training, then every `every` epochs or batches, and at the end: the mean, the
-    standard deviation, the minimum and the maximum of the factors of each modulated layer, and the
-    share of its nodes at the floor, whose factor is the lower bound. It takes models trained with
-    `keras_grapes.Grapes`, models by `keras_grapes.propagate`, and the feedback models with a
-    modulation. Between the records it costs nothing.
+    The callback records at the start of training, then after every `every` epochs or batches, and
+    at the end. A record holds the mean, the standard deviation, the minimum and the maximum of the
+    factors of each modulated layer, and the share of its nodes whose factor is the lower bound. The
+    model may be trained with `keras_grapes.Grapes`, made by `keras_grapes.propagate`, or be a
+    feedback model with a modulation. Between two records the callback costs nothing.
 
     After every epoch the numbers of the last record are added to the `logs` as
     `modulation/{layer}/{statistic}`, so that every callback that comes after this one in the list
     sees them, and so does the history that `fit` returns.
 
-    A layer with several groups of nodes has a record for each, by the path of its kernel. In
-    another call of `fit` the record of the same model goes on, and that of another begins anew. A
-    layer that is frozen in between, or freed, is not a number while it is not modulated.
+    A layer with several groups of nodes has one record per group, under the path of its kernel. A
+    further call of `fit` continues the record of the same model; another model starts a new record.
+    While a layer is frozen, its entries are NaN.
 
     Args:
         every: Int, the number of epochs or batches from record to record. Defaults to 1.
@@ -44,8 +48,8 @@ class ModulationHistory(keras.callbacks.Callback):
             and `"at_floor"`. Defaults to all of them; `()` keeps the lines that `fit` prints short.
 
     Attributes:
-        records: Array of the epochs or batches after which was recorded, counted from the first
-            training that this callback saw; 0 is its start.
+        records: Array of the epochs or batches after which the callback recorded, counted from the
+            first training that it saw; 0 is the start.
         history: Dict of the name of each layer to a dict of its statistics, each an array with an
             entry for each record. `at_floor` is a share, between 0 and 1.
         initial: Dict of the name of each layer to the array of its factors at its first record.
@@ -79,10 +83,14 @@ class ModulationHistory(keras.callbacks.Callback):
     array([2., 2., 2.])
     """
 
-    def __init__(self, every=1, unit="epoch", histogram=None, log=STATISTICS):
+    def __init__(
+        self,
+        every: int = 1,
+        unit: str = "epoch",
+        histogram: str | os.PathLike | None = None,
+        log: str | Sequence[str] = STATISTICS,
+    ) -> None:
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1:
-            raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
         log = (log,) if isinstance(log, str) else log
@@ -97,13 +105,13 @@ class ModulationHistory(keras.callbacks.Callback):
                 "`histogram` writes for TensorBoard, which is not installed. Run: pip install "
                 "tensorboard"
             )
-        self.every = int(every)
+        self.every = check_positive_int("every", every)
         self.unit = unit
         self.histogram = None if histogram is None else os.fspath(histogram)
         self.log = tuple(log)
         self._observed = None
         self._writer = None
-        self._groups = {}
+        self._groups: dict = {}
         self._first_batch = 0
         self._begin()
 
@@ -137,7 +145,7 @@ class ModulationHistory(keras.callbacks.Callback):
             raise ValueError(
                 f"`ModulationHistory` found nothing that is modulated in model '{self.model.name}'"
                 ": compile it with `keras_grapes.Grapes(optimizer, model=model)`, train "
-                "`keras_grapes.propagate(model)`, or a feedback model with modulation=True. "
+                "`keras_grapes.propagate(model)`, or a feedback model with a modulation. "
                 "`print(keras_grapes.summary(model))` tells what is modulated, or why not."
             )
         self._groups = dict(zip(factors.names(modulated), modulated))
@@ -166,7 +174,8 @@ class ModulationHistory(keras.callbacks.Callback):
         if logs is not None:
             for name in self.latest:
                 for key in self.log:
-                    logs[f"modulation/{name}/{key}"] = self._history[key][name][-1]
+                    latest = self._history[key][name][-1]
+                    logs[observation.log_name("modulation", name, key)] = latest
 
     def on_train_end(self, logs=None):
         if self._records[-1] != self._count:
@@ -209,7 +218,7 @@ class ModulationHistory(keras.callbacks.Callback):
             for name, values in self.latest.items():
                 tf.summary.histogram(f"modulation/{name}", values, step=self._count)
 
-    def plot(self, panel="mean", axes=None):
+    def plot(self, panel: str = "mean", axes: Axes | None = None) -> Figure:
         """Draws the factors as in the paper's Fig. 3.
 
         Args:

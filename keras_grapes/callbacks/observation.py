@@ -7,6 +7,17 @@ import keras
 
 from keras_grapes import graph
 
+__all__ = []
+
+
+def log_name(measure, *parts):
+    """Returns the name in the `logs` of an epoch: `measure/layer/quantity`.
+
+    The name of a layer or task is left out of what is told of the whole model, and the quantity
+    where a callback logs one alone of each layer or task.
+    """
+    return "/".join([measure, *parts])
+
 
 @contextlib.contextmanager
 def unchanged(model):

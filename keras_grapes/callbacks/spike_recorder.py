@@ -1,19 +1,23 @@
 """Callback that records spikes and potentials of spiking layers while a model is trained."""
 
-import numbers
+from collections.abc import Sequence
 
 import keras
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.checks import check_positive_int
+from keras_grapes.types import Array, Figure
+
+__all__ = ["SpikeRecorder"]
 
 
 class SpikeRecorder(keras.callbacks.Callback):
     """Records what the units of spiking layers do, at the start of training and after epochs.
 
-    The model runs on `x` in inference, as `keras_grapes.analysis.record` has it: all time steps of
-    all samples are kept for each record, so give it a few samples. In another call of `fit` the
-    record of the same model goes on, and that of another begins anew.
+    The model runs on `x` in inference mode, as in `keras_grapes.analysis.record`. Each record keeps
+    all time steps of all samples, so pass only a few samples. A further call of `fit` continues the
+    record of the same model; another model starts a new record.
 
     Args:
         x: Array or tensor, inputs of the model to run it on.
@@ -47,13 +51,17 @@ class SpikeRecorder(keras.callbacks.Callback):
     ([0, 1, 2], (1, 20, 16))
     """
 
-    def __init__(self, x, layers=None, every=1, batch_size=None):
+    def __init__(
+        self,
+        x: Array,
+        layers: Sequence[str] | None = None,
+        every: int = 1,
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1:
-            raise ValueError(f"`every` must be a positive int. Received: every={every!r}")
         self.x = x
         self.layers = layers
-        self.every = int(every)
+        self.every = check_positive_int("every", every)
         self.batch_size = batch_size
         self._observed = None
         self._begin()
@@ -82,7 +90,7 @@ class SpikeRecorder(keras.callbacks.Callback):
         self.epochs.append(self._count)
         self.recordings.append(recorded)
 
-    def plot(self, layer=None, sample=0):
+    def plot(self, layer: str | None = None, sample: int = 0) -> Figure:
         """Draws the spikes of a layer at each time that was recorded, a panel for each.
 
         Args:

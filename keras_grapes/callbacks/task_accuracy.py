@@ -1,36 +1,40 @@
 """Callback that measures the accuracy on every task of a sequence."""
 
-import numbers
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_grapes import analysis
-from keras_grapes.callbacks.observation import unchanged
+from keras_grapes.callbacks.observation import log_name, unchanged
+from keras_grapes.checks import check_positive_int, is_int
+from keras_grapes.types import Figure
+
+__all__ = ["TaskAccuracy"]
 
 
 class TaskAccuracy(keras.callbacks.Callback):
     """Measures the accuracy on a sequence of tasks while a model is trained on one after another.
 
-    Give the same callback to the call of `fit` of each task, in the order of the tasks: every call
-    appends a row to the matrix `accuracy`, the accuracies on the test sets of all tasks after it.
-    Where a task takes several calls of `fit`, say which task they belong to: with
-    `callbacks=[tracker.task(name)]` they share the task's row, which the last of them determines.
+    Pass the same callback to the `fit` of each task, in the order of the tasks. Every call appends
+    a row to the matrix `accuracy`: the accuracies on the test sets of all tasks after this
+    training. If a task needs several calls of `fit`, say which task they belong to: with
+    `callbacks=[tracker.task(name)]` they share the task's row, and the last call determines it.
     `keras_grapes.analysis.continual` computes forgetting and transfer from the matrix. Before the
     first training the accuracies of the untrained network are measured too.
 
-    The tasks are evaluated with `model.evaluate`, by a metric that the model is compiled with.
-    What this changes is put back: metrics, states of layers and random seeds. Training is the same
-    without the callback. Put it behind callbacks that change the weights at the end of training,
+    The callback calls `model.evaluate` with a metric of the compiled model. Afterwards it restores
+    what this changes: metrics, states of layers and random seeds. Training is the same without the
+    callback. Place it after callbacks that change the weights at the end of training,
     such as `keras.callbacks.EarlyStopping` with `restore_best_weights`.
 
     Args:
         tasks: List of the test sets of the tasks, or dict of their names to the test sets. A test
             set is a tuple `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset` of batches, or
             a `keras.utils.PyDataset`.
-        every: Int, to measure after every so many epochs as well. What is measured then stands in
-            `curve`, and in the logs as `task_accuracy/{task}`. Defaults to `None`, after each
-            training alone.
+        every: Int, the number of epochs between further measurements during training. These are in
+            `curve`, and in the logs as `task_accuracy/{task}`. Defaults to `None`, only after each
+            training.
         metric: String, the name of a metric of the model. Defaults to `"accuracy"`.
         batch_size: Int, for tasks given as arrays. Defaults to `None`, Keras's 32.
 
@@ -66,12 +70,15 @@ class TaskAccuracy(keras.callbacks.Callback):
     >>> forgetting = kg.analysis.continual.forgetting(tracker.accuracy)
     """
 
-    def __init__(self, tasks, every=None, metric="accuracy", batch_size=None):
+    def __init__(
+        self,
+        tasks: Sequence | dict,
+        every: int | None = None,
+        metric: str = "accuracy",
+        batch_size: int | None = None,
+    ) -> None:
         super().__init__()
-        if every is not None and (
-            isinstance(every, bool) or not isinstance(every, numbers.Integral) or every < 1
-        ):
-            raise ValueError(f"`every` must be a positive int or None. Received: every={every!r}")
+        every = check_positive_int("every", every, or_none=True)
         if not isinstance(tasks, dict):
             if not isinstance(tasks, (list, tuple)):
                 raise TypeError(
@@ -90,13 +97,13 @@ class TaskAccuracy(keras.callbacks.Callback):
         self.initial_accuracy = None
         self._keys = list(tasks)
         self._tasks = list(tasks.values())
-        self._rows = []
+        self._rows: list = []
         self._row = None
         self._count = 0
-        self._epochs = []
-        self._curve = []
+        self._epochs: list = []
+        self._curve: list = []
 
-    def task(self, task):
+    def task(self, task: str | int) -> "TaskAccuracy":
         """Says which task the trainings from now on belong to.
 
         Args:
@@ -106,8 +113,8 @@ class TaskAccuracy(keras.callbacks.Callback):
             The callback itself, to be given to `fit`.
 
         Raises:
-            ValueError: If there is no such task, or it is neither the one trained last nor the one
-                after it: row and column of a task stand at the same place.
+            ValueError: If there is no such task, or it is neither the last trained task nor the
+                next one: the row and the column of a task have the same index.
 
         Example:
 
@@ -139,8 +146,7 @@ class TaskAccuracy(keras.callbacks.Callback):
     def _place(self, task):
         if task in self._keys:
             return self._keys.index(task)
-        is_number = isinstance(task, numbers.Integral) and not isinstance(task, bool)
-        if not (is_number and 0 <= task < len(self.names)):
+        if not (is_int(task) and 0 <= task < len(self.names)):
             raise ValueError(
                 f"`task` must be one of {self.names}, or a number from 0 to "
                 f"{len(self.names) - 1}. Received: task={task!r}"
@@ -175,7 +181,8 @@ class TaskAccuracy(keras.callbacks.Callback):
             self._curve.append(self._evaluate())
         if logs is not None:
             latest = self._curve[-1] if self._curve else self.initial_accuracy
-            logs.update(zip((f"task_accuracy/{name}" for name in self.names), map(float, latest)))
+            names = [log_name("task_accuracy", name) for name in self.names]
+            logs.update(zip(names, map(float, latest)))
 
     def on_train_end(self, logs=None):
         # Another callback may have changed the weights since the last epoch was measured.
@@ -206,7 +213,7 @@ class TaskAccuracy(keras.callbacks.Callback):
             )
         return float(results[self.metric])
 
-    def plot(self):
+    def plot(self) -> Figure:
         """Draws the accuracies on every task after training on each.
 
         Returns:

@@ -6,6 +6,8 @@ from keras_grapes.models.propagation import propagate
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.grapes import Grapes
 
+__all__ = []
+
 # The 2 x 2 design: the raised mean of the factors and their pattern over the nodes, both, neither.
 ARMS = {
     "plain": None,

@@ -3,6 +3,10 @@
 import keras
 import numpy as np
 
+from keras_grapes.checks import check_share
+
+__all__ = []
+
 
 class Split:
     """Examples to train on, to choose on and to test on; the same in all runs.
@@ -22,9 +26,9 @@ class Split:
     def __init__(self, x, y, validation_split, test_split, test_data):
         x, y = arrays("x", x), arrays("y", y)
         count = length(x, y)
-        _check_share("validation_split", validation_split)
+        check_share("validation_split", validation_split, ends=False)
         if test_data is None:
-            _check_share("test_split", test_split)
+            check_share("test_split", test_split, ends=False)
         elif not isinstance(test_data, (tuple, list)) or len(test_data) != 2:
             raise TypeError("`test_data` must be a pair of examples and targets.")
         shares = [validation_split, test_split if test_data is None else 0.0]
@@ -109,8 +113,3 @@ def length(x, y):
             f"Examples and targets must have one number of rows. Received: {sorted(counts)}"
         )
     return counts.pop()
-
-
-def _check_share(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise ValueError(f"`{name}` must be between 0 and 1. Received: {name}={value!r}")

@@ -5,10 +5,12 @@ import json
 import os
 import pathlib
 
+__all__ = []
+
 try:
     import fcntl
 except ImportError:  # Windows: there two writers of one file are the user's to avoid.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 class BusyError(BlockingIOError):

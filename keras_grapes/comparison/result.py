@@ -2,15 +2,20 @@
 
 import math
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 from keras_grapes.analysis import figures
-from keras_grapes.comparison.statistics import paired_difference
+from keras_grapes.comparison.statistics import Difference, paired_difference
+from keras_grapes.types import Figure
+
+__all__ = ["Comparison"]
 
 _DESIGN = ("plain", "GRAPES", "mean only", "pattern only")
 
 
 class Comparison:
-    """The runs of `keras_grapes.compare` and what they say.
+    """The runs of `keras_grapes.compare`, and what follows from them.
 
     Args:
         runs: List of dicts with `"arm"`, `"learning_rate"`, `"seed"`, `"history"`, `"best_epoch"`,
@@ -27,7 +32,9 @@ class Comparison:
     Example: see `keras_grapes.compare`.
     """
 
-    def __init__(self, runs, arms, metric, settings):
+    def __init__(
+        self, runs: Sequence[dict], arms: Sequence[str], metric: Any, settings: Any
+    ) -> None:
         self.runs = runs
         self.arms = arms
         self.metric = metric.name
@@ -57,7 +64,9 @@ class Comparison:
             for run in found
         ]
 
-    def difference(self, arm, baseline=None, learning_rate=None):
+    def difference(
+        self, arm: str, baseline: str | None = None, learning_rate: float | None = None
+    ) -> Difference | None:
         """How much better an arm is than another on the test data, over the paired seeds.
 
         Args:
@@ -89,9 +98,10 @@ class Comparison:
             if None in values:
                 return None
             pair.append([self._metric.sign * value for value in values])
-        return paired_difference(*pair)
+        first, second = pair
+        return paired_difference(first, second)
 
-    def table(self, rates="chosen"):
+    def table(self, rates: str = "chosen") -> str:
         """Returns the test results as a Markdown table, with paired differences.
 
         Args:
@@ -125,23 +135,23 @@ class Comparison:
                 rows.append([arm, f"{rate:g}", _cell(self._values(arm, rate)), *differences])
         return _markdown(header, rows)
 
-    def verdict(self):
-        """Returns what the intervals decide, in sentences.
+    def verdict(self) -> str:
+        """Returns what the intervals decide, a sentence a line.
 
-        Of the four arms: whether GRAPES beats plain training, each at its own rate, and whether
-        that is the gain of the larger rate or of the pattern. Of others, whether each beats the
-        first one.
+        For the four default arms: whether GRAPES beats plain training, each at its chosen rate, and
+        whether the larger rate or the pattern explains the gain. For other arms: whether each beats
+        the first one.
         """
         if set(_DESIGN[:3]) <= set(self.arms) and self.arms[0] == "plain":
             text = self._of_design()
         else:
             first = self.arms[0]
-            text = " ".join(
+            text = "\n".join(
                 f"{arm} against {first}: {_told(self.difference(arm), self._unit)}."
                 for arm in self.arms[1:]
             )
             text = text or f"There is nothing to compare {first} with."
-        return " ".join([text, *self._cautions()])
+        return "\n".join([text, *self._cautions()])
 
     @property
     def _unit(self):
@@ -196,7 +206,7 @@ class Comparison:
                     )
         return found
 
-    def plot(self):
+    def plot(self) -> Figure:
         """Draws the test results over the learning rates, and the differences with intervals.
 
         Returns:
@@ -229,8 +239,8 @@ class Comparison:
         if {"GRAPES", "mean only"} <= set(self.arms[1:]):
             pairs.append(("GRAPES", "mean only"))
         found = [(f"{a} - {b}", self.difference(a, b)) for a, b in pairs]
-        found = [(label, difference) for label, difference in found if difference is not None]
-        for place, (_, difference) in enumerate(found):
+        known = [(label, one) for label, one in found if one is not None]
+        for place, (_, difference) in enumerate(known):
             half = difference.high - difference.mean
             differences.errorbar(
                 difference.mean,
@@ -241,8 +251,8 @@ class Comparison:
                 capsize=3,
             )
         differences.axvline(0, color="0.6", linewidth=1, zorder=0)
-        differences.set_yticks(range(len(found)), [label for label, _ in found])
-        differences.set_ylim(len(found) - 0.5, -0.5)
+        differences.set_yticks(range(len(known)), [label for label, _ in known])
+        differences.set_ylim(len(known) - 0.5, -0.5)
         differences.set_xlabel(
             f"better by{' (points)' if self._metric.is_share else ''}, 95 % interval"
         )

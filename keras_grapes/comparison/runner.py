@@ -11,6 +11,8 @@ from keras_grapes.comparison import arms
 from keras_grapes.comparison.data import Batches
 from keras_grapes.optimizers.grapes import Grapes
 
+__all__ = []
+
 # How many training batches one of a test has: it keeps nothing for a way back.
 TEST_BATCHES = 4
 

@@ -2,8 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
+
+from keras_grapes.checks import check_share
+
+__all__ = ["Difference", "paired_difference"]
 
 VERDICTS = ("holds", "does not hold", "not decided")
 
@@ -31,8 +36,8 @@ class Difference:
     n: int
 
     @property
-    def verdict(self):
-        """Whether the first is larger, by the interval alone.
+    def verdict(self) -> str:
+        """Whether the first is larger, decided by the interval alone.
 
         `"holds"` if the whole interval is above 0, `"does not hold"` if it is below, and `"not
         decided"` if 0 is within.
@@ -47,13 +52,15 @@ class Difference:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}] ({self.n})"
 
 
-def paired_difference(first, second, confidence=0.95):
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Difference:
     """Mean of the differences `first - second` of paired runs, with its confidence interval.
 
-    Runs are a pair when they share all but what is compared: the seed, and with it the initial
-    weights and the batches. What varies from seed to seed alike in both cancels, so that the
-    interval, Student's with `n - 1` degrees of freedom, is narrower than from the two deviations.
-    It speaks of other seeds on the same data, not of other data.
+    Two runs are a pair if they differ only in what is compared: they share the seed, and with it
+    the initial weights and the batches. Variation that both runs of a pair share cancels. The
+    interval (Student's t with `n - 1` degrees of freedom) is therefore narrower than one from the
+    two standard deviations. It covers other seeds on the same data, not other data.
 
     Args:
         first: Array of shape `(runs,)`.
@@ -73,10 +80,7 @@ def paired_difference(first, second, confidence=0.95):
     >>> print(kg.comparison.paired_difference([97.5, 97.9, 97.6], [97.1, 97.4, 97.3]))
     +0.40 [+0.15, +0.65] (3)
     """
-    if isinstance(confidence, bool) or not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must be between 0 and 1. Received: confidence={confidence!r}"
-        )
+    check_share("confidence", confidence, ends=False)
     values = []
     for name, given in (("first", first), ("second", second)):
         try:

@@ -5,52 +5,58 @@ import copy
 import hashlib
 import numbers
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_grapes.checks import check_positive_int, is_int
 from keras_grapes.comparison import arms as arms_
 from keras_grapes.comparison.data import Split
 from keras_grapes.comparison.journal import Journal
 from keras_grapes.comparison.result import Comparison
 from keras_grapes.comparison.runner import Metric, Recipe, Runner
+from keras_grapes.types import Array
+
+__all__ = ["compare"]
 
 # Of the optimizer's own rate, where none are given.
 _AROUND = (0.3, 1.0, 3.0)
 
 
 def compare(
-    make_model,
-    x,
-    y,
+    make_model: Callable[[], keras.Model],
+    x: Array,
+    y: Array | None,
     *,
-    arms=None,
-    learning_rates=None,
-    seeds=5,
-    epochs=10,
-    batch_size=32,
-    validation_split=0.2,
-    test_split=0.2,
-    test_data=None,
-    optimizer=None,
-    loss=None,
-    metrics=None,
-    metric=None,
-    mode="auto",
-    method="propagate",
-    callbacks=None,
-    records=None,
-    verbose=1,
-):
-    """Tells whether modulation helps on your model and data, and what of it does.
+    arms: Any = None,
+    learning_rates: Sequence[float] | None = None,
+    seeds: int | Sequence[int] = 5,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation_split: float = 0.2,
+    test_split: float = 0.2,
+    test_data: Any = None,
+    optimizer: Any = None,
+    loss: Any = None,
+    metrics: Any = None,
+    metric: str | None = None,
+    mode: str = "auto",
+    method: str | Callable = "propagate",
+    callbacks: Any = None,
+    records: str | os.PathLike | None = None,
+    verbose: int | bool = 1,
+) -> Comparison:
+    """Tells whether modulation helps on your model and data, and which part of it does.
 
-    GRAPES raises the mean of the learning rates of the nodes and spreads them by a pattern. This
-    trains the 2 x 2 design: plain training, GRAPES, its raised mean alone and its pattern alone,
-    each at every learning rate and from every seed. The arms are paired: a seed gives all of them
-    the same initial weights and the same batches in the same order. The part of the data that is
-    held out for validation chooses the epoch of each run and the learning rate of each arm; the
-    test data is read once a run, at that epoch. What is said of the arms is decided by the
-    confidence intervals of their paired differences, and by nothing else.
+    GRAPES raises the mean learning rate of the nodes, and gives them different rates by a pattern.
+    This function trains the 2 x 2 design: plain training, GRAPES, only the raised mean and only the
+    pattern, each at every learning rate and with every seed. The arms are paired: with the same
+    seed all have the same initial weights and the same batches in the same order. Held-out
+    validation data chooses the epoch of each run and the learning rate of each arm. The test data
+    is used once per run, at the chosen epoch. The confidence intervals of the paired differences
+    alone decide the verdict.
 
     It sets the random seeds of Python, NumPy and Keras.
 
@@ -66,38 +72,38 @@ def compare(
             `None`, the four.
         learning_rates: Float or sequence of floats, given to every arm. Defaults to `None`, 0.3, 1
             and 3 times the rate of the optimizer.
-        seeds: Int, how many, or a sequence of ints. An interval needs two, a verdict that others
-            believe five. Defaults to 5.
+        seeds: Int, the number of seeds, or a sequence of ints. An interval needs at least two
+            seeds, a convincing verdict five. Defaults to 5.
         epochs: Int. Defaults to 10.
         batch_size: Int. Defaults to 32.
-        validation_split: Float, the share of the examples that chooses. Defaults to 0.2.
-        test_split: Float, the share that tests. Both are drawn at random, once. Defaults to 0.2.
+        validation_split: Float, the share of the examples for validation. Defaults to 0.2.
+        test_split: Float, the share for the test. Both are drawn at random, once. Defaults to 0.2.
         test_data: Pair of examples and targets in place of `test_split`. Defaults to `None`.
         optimizer: Name, config or `keras.optimizers.Optimizer`. Defaults to `None`, that of the
             compiled model, or `"sgd"`.
         loss: As `compile` takes it. Defaults to `None`, that of the compiled model.
         metrics: Likewise.
-        metric: String, the name of the metric that chooses and is told. Defaults to `None`, the
-            first one, or the loss where there is none.
+        metric: String, the name of the metric that chooses and is reported. Defaults to `None`, the
+            first metric, or the loss if there is none.
         mode: String, `"max"` or `"min"`, which way the metric is better. Defaults to `"auto"`, by
             its name.
         method: String, `"propagate"` for `keras_grapes.propagate`, `"optimizer"` for the local
             version, `keras_grapes.Grapes`; or a feedback model such as
             `keras_grapes.DirectFeedbackAlignment`. Defaults to `"propagate"`.
-        callbacks: List of callbacks, of which each run gets copies, or a function without arguments
+        callbacks: List of callbacks, which are copied for each run, or a function without arguments
             that returns a new list. Defaults to `None`.
-        records: Path of a file to which each run is written when it is done. What it has already
-            is not trained again, so that a comparison that was stopped goes on. An arm is known
-            by its name there. Defaults to `None`.
-        verbose: Int, 1 for a bar of the progress, 0 for silence. Defaults to 1.
+        records: Path of a file to which each run is written when it is complete. Recorded runs are
+            not trained again, so that a comparison that was stopped continues. The file knows an
+            arm by its name. Defaults to `None`.
+        verbose: Int, 1 for a progress bar, 0 for none. Defaults to 1.
 
     Returns:
         A `keras_grapes.comparison.Comparison`, with `.table()`, `.verdict()` and `.plot()`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument has no such value; if `make_model` returns the same model twice,
-            or one without weights; or if a line of `records` is none.
+        ValueError: If an argument has another value than described; if `make_model` returns the
+            same model twice, or a model without weights; or if a line of `records` is not a record.
 
     References:
         - [Dellaferrera et al., 2022](https://doi.org/10.1038/s41467-022-29491-2) compares plain
@@ -126,16 +132,16 @@ def compare(
     """
     arms = arms_.named(arms)
     arms_.check_method(method)
-    seeds = _seeds(seeds)
-    epochs = _positive_int("epochs", epochs)
-    batch_size = _positive_int("batch_size", batch_size)
+    chosen_seeds = _seeds(seeds)
+    epochs = check_positive_int("epochs", epochs)
+    batch_size = check_positive_int("batch_size", batch_size)
     make_callbacks = _callbacks(callbacks)
-    metric = Metric(metric, mode)
+    measure = Metric(metric, mode)
     split = Split(x, y, validation_split, test_split, test_data)
     recipe = Recipe(make_model, optimizer, loss, metrics)
     learning_rates = _rates(learning_rates)
 
-    fingerprint = _fingerprint(recipe, split, seeds[0])
+    fingerprint = _fingerprint(recipe, split, chosen_seeds[0])
     runners = {}
 
     def runner(name, seed):
@@ -143,22 +149,22 @@ def compare(
             runners[name] = Runner(arms[name], method, recipe, seed)
         return runners[name]
 
-    first = runner(next(iter(arms)), seeds[0])
+    first = runner(next(iter(arms)), chosen_seeds[0])
     if learning_rates is None:
         learning_rates = tuple(float(f"{first.learning_rate * by:.3g}") for by in _AROUND)
-    metric.find(_reported(first.model, split, batch_size))
+    measure.find(_reported(first.model, split, batch_size))
 
     common = {
         "method": method if isinstance(method, str) else getattr(method, "__name__", str(method)),
         "epochs": epochs,
         "batch_size": batch_size,
-        "metric": metric.name,
+        "metric": measure.name,
         "examples": split.sizes,
         "fingerprint": fingerprint,
     }
     runs = [
         {"arm": name, "learning_rate": rate, "seed": seed}
-        for seed in seeds
+        for seed in chosen_seeds
         for name in arms
         for rate in learning_rates
     ]
@@ -173,7 +179,7 @@ def compare(
         for run in pending:
             result = runner(run["arm"], run["seed"]).run(
                 split,
-                metric,
+                measure,
                 run["seed"],
                 run["learning_rate"],
                 epochs,
@@ -185,7 +191,7 @@ def compare(
             done[_key(run)] = {**run, **result}
             if journal is not None:
                 journal.append({"settings": {**common, **run}, **result})
-    return Comparison([done[_key(run)] for run in runs], tuple(arms), metric, common)
+    return Comparison([done[_key(run)] for run in runs], tuple(arms), measure, common)
 
 
 def _key(run):
@@ -272,8 +278,8 @@ class _Progress:
 
 
 def _seeds(seeds):
-    if isinstance(seeds, numbers.Integral) and not isinstance(seeds, bool):
-        seeds = range(_positive_int("seeds", seeds))
+    if is_int(seeds):
+        seeds = range(check_positive_int("seeds", seeds))
     try:
         found = [int(seed) for seed in seeds]
         valid = (
@@ -304,12 +310,6 @@ def _rates(rates):
             f"Received: learning_rates={rates!r}"
         )
     return found
-
-
-def _positive_int(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
-    return int(value)
 
 
 def _callbacks(callbacks):

@@ -7,7 +7,7 @@ kernels; a `SeparableConv2D` has two groups. What users need of it is in `keras_
 
 from keras_grapes.groups import keras_layers
 from keras_grapes.groups.group import Group
-from keras_grapes.groups.model_layers import WeightLayer, nested_groups, weight_layers
+from keras_grapes.groups.model_layers import WeightLayer, nested_groups, tied_notes, weight_layers
 from keras_grapes.groups.names import group_by_name, is_kernel_name, path_of
 from keras_grapes.groups.owners import has_unknown_weights, is_unknown
 from keras_grapes.groups.registry import is_registered, layer_groups, register_grouping
@@ -29,5 +29,6 @@ __all__ = [
     "path_of",
     "register_grouping",
     "remember_wrapper",
+    "tied_notes",
     "weight_layers",
 ]

@@ -4,7 +4,7 @@ import dataclasses
 
 from keras import layers
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.groups.einsum import Equation
 from keras_grapes.groups.group import Group
 from keras_grapes.groups.model_layers import nested_groups
@@ -77,7 +77,7 @@ def _separable_conv(layer):
 @register_grouping(layers.GroupQueryAttention)
 def _attention(layer):
     dense = [sub for sub in graph.sublayers(layer) if isinstance(sub, layers.EinsumDense)]
-    output = layer._output_dense
+    output = keras_hooks.output_projection(layer)
     hidden = [_einsum_dense(sub).inner() for sub in dense if sub is not output]
     return [*hidden, _einsum_dense(output)]
 

@@ -21,12 +21,15 @@ class WeightLayer:
         groups: List of its `Group`s; empty when nothing in it can be modulated.
         is_output: Bool, whether the output is reached from it through no further kernel.
         output_guessed: Bool, whether `is_output` was told from the order of the layers alone.
+        held_by: The layer that computes outputs with the weights of this one, where this one is
+            called further down by itself, as the encoder of a tied decoder is; else `None`.
     """
 
     layer: keras.layers.Layer
     groups: list
     is_output: bool = False
     output_guessed: bool = False
+    held_by: keras.layers.Layer | None = None
 
     def is_output_group(self, group):
         return self.is_output and group.feeds_output
@@ -66,7 +69,26 @@ def weight_layers(root, output_layers=None):
     for key, entry in found.items():
         entry.is_output = key in search.outputs
         entry.output_guessed = key in search.guessed
+        entry.held_by = search.held.get(key) if entry.is_output else None
     return list(found.values())
+
+
+def tied_notes(entries):
+    """Says which layers with nodes count as output layers since a tied layer holds them.
+
+    Args:
+        entries: List of `WeightLayer`.
+
+    Returns:
+        List of strings.
+    """
+    return [
+        f"Layer '{e.layer.name}' is taken for an output layer and not modulated, since layer "
+        f"'{e.held_by.name}' computes outputs with its weights. To have it modulated, say that "
+        "there are no output layers with weights of their own: output_layers=[]."
+        for e in entries
+        if e.held_by is not None
+    ]
 
 
 def nested_groups(layer):

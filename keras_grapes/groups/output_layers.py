@@ -15,18 +15,26 @@ class OutputSearch:
     Attributes:
         outputs: Set of the ids of those found.
         guessed: Set of the ids of all owners among which the order alone decided.
+        held: Dict of the ids of layers that are called by themselves further down, and count as
+            output layers only since a layer that computes outputs holds them, to that layer. Such
+            are the encoders of tied decoders.
     """
 
     def __init__(self):
         self.outputs = set()
         self.guessed = set()
+        self.held = {}
 
     def add_outputs_of(self, layer):
         if graph.has_graph(layer):
             calls = graph.output_calls(layer)
             reached = graph.reached_first(calls, owners.mixing)
+            called = {id(call.layer) for call in graph.all_calls(calls)}
             for one in reached:
                 self.add_outputs_of(one)
+                for inner in graph.all_layers(one):
+                    if id(inner) in called and layer_groups(inner):
+                        self.held[id(inner)] = one
             # A layer of an unknown class may act on each node by itself: then the one behind it is.
             if any(
                 owners.is_unknown(owner) for one in reached for owner in owners.weight_owners(one)

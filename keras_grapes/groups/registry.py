@@ -1,5 +1,7 @@
 """The groups of a layer, by its class; `register_grouping` tells those of another class."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_grapes.groups.group import Group
@@ -10,7 +12,7 @@ __all__ = ["register_grouping"]
 groupings = LayerRegistry("register_grouping")
 
 
-def register_grouping(layer_class):
+def register_grouping(layer_class: type) -> Callable:
     """Tells which weights of a custom layer feed which nodes.
 
     The decorated function gets a built layer of the class, or of a subclass, and returns its

@@ -8,7 +8,7 @@ __all__ = []
 
 
 # `ErrorModulation`s that are alive, for optimizers that know no model.
-_wrappers = weakref.WeakSet()
+_wrappers: weakref.WeakSet = weakref.WeakSet()
 
 
 def remember_wrapper(wrapper):

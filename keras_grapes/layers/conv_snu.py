@@ -1,11 +1,15 @@
 """Convolutional spiking neural units over `(batch, time, height, width, channels)`."""
 
 import numbers
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
 
-from keras_grapes.layers.snu import SNU, SNUCell, with_arguments_of_cell
+from keras_grapes.layers.snu import SNU, SNUCell, given, with_arguments_of_cell
+from keras_grapes.types import Constraint, Initializer, Regularizer
+
+__all__ = ["ConvSNU2D"]
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -116,7 +120,8 @@ class ConvSNU2D(SNU):
         strides: Int or tuple of 2 ints. Defaults to 1.
         padding: `"valid"` or `"same"`. Defaults to `"valid"`.
         dilation_rate: Int or tuple of 2 ints. Defaults to 1.
-        **kwargs: Further arguments of `keras_grapes.SNU`, except `recurrent`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`. All other arguments
+            are those of `keras_grapes.SNU`.
 
     Call arguments:
         sequences: Tensor `(batch, time, height, width, channels)`.
@@ -146,8 +151,38 @@ class ConvSNU2D(SNU):
     cell_class = ConvSNU2DCell
     input_rank = 5
 
-    def __init__(self, filters, kernel_size, **kwargs):
-        super().__init__(filters, kernel_size=kernel_size, **kwargs)
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        dilation_rate: int | Sequence[int] = 1,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
+        **kwargs,
+    ) -> None:
+        self._initialize(given(locals()))
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         batch, time, *image = sequences_shape

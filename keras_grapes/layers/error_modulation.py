@@ -4,11 +4,12 @@ import contextlib
 import contextvars
 import functools
 import inspect
+from typing import Any
 
 import keras
 from keras import layers, ops
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.groups import (
     error_modulated,
     is_registered,
@@ -17,6 +18,8 @@ from keras_grapes.groups import (
     remember_wrapper,
 )
 from keras_grapes.modulation import Modulation
+
+__all__ = ["ErrorModulation", "plain_gradients"]
 
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, layers.StackedRNNCells)
 _GATED = (
@@ -67,7 +70,7 @@ def modulated_gradients():
     return _modulating(True)
 
 
-def plain_gradients():
+def plain_gradients() -> contextlib.AbstractContextManager:
     """A context in which no `keras_grapes.ErrorModulation` acts: gradients are those of the model.
 
     For derivatives that are not there to train by: gradient penalties, physics-informed losses,
@@ -133,7 +136,7 @@ class ErrorModulation(keras.layers.Wrapper):
         layer: A `keras.layers.Layer` with a kernel whose nodes are the channels of the layer's
             output, or a `keras.Sequential` that holds exactly one such layer. A layer of several
             kernels, such as `MultiHeadAttention`, is modulated at the nodes of its output.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         **kwargs: `name` and `trainable` of the wrapper, by default those of `layer`.
 
     Raises:
@@ -160,14 +163,16 @@ class ErrorModulation(keras.layers.Wrapper):
     # One of the wrapper, whatever attributes the wrapped layer has.
     modulation = None
 
-    def __init__(self, layer, modulation=None, **kwargs):
+    def __init__(
+        self, layer: keras.layers.Layer, modulation: Modulation = Modulation(), **kwargs
+    ) -> None:
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
                 "`layer` must be a `keras.layers.Layer`. Received: "
                 f"layer={layer!r} of type {type(layer).__name__}{graph.keras_2_hint(layer)}"
             )
         if type(self).call is ErrorModulation.call:
-            object.__setattr__(self, "call", _as_call_of(layer, self.call))
+            keras_hooks.replace(self, call=_as_call_of(layer, self.call))
         kwargs.setdefault("name", layer.name)
         kwargs.setdefault("trainable", layer.trainable)
         # No autocast: in mixed precision the wrapped layer casts its own weights, and the factor
@@ -197,7 +202,7 @@ class ErrorModulation(keras.layers.Wrapper):
             self.layer.build_from_config(config)
         self.build()
 
-    def call(self, *args, training=None, **kwargs):
+    def call(self, *args, training: bool | None = None, **kwargs) -> Any:
         if training is not None and self._passes_training:
             kwargs["training"] = training
         outputs = self.layer(*args, **kwargs)
@@ -245,7 +250,7 @@ class ErrorModulation(keras.layers.Wrapper):
 
     def compute_output_spec(self, *args, **kwargs):
         # Traces `call`, so that the dtype is the wrapped layer's and the axes are checked.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+        return keras_hooks.spec_by_call(self, *args, **kwargs)
 
     def compute_output_shape(self, *args, **kwargs):
         return self.layer.compute_output_shape(*args, **kwargs)
@@ -253,7 +258,7 @@ class ErrorModulation(keras.layers.Wrapper):
     def compute_mask(self, inputs, previous_mask):
         return self.layer.compute_mask(inputs, previous_mask)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         # Taken from the wrapped layer.
         config.pop("dtype", None)

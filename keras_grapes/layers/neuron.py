@@ -7,6 +7,7 @@ time, and the units in the last one.
 import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from keras import ops
 
 from keras_grapes import backend
 from keras_grapes.layers.surrogate import values_alone
+
+__all__ = ["Neuron"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,9 @@ class Neuron:
         states: Tuple of strings, the names of the states, which are 0 at first. Defaults to
             `("potential",)`.
         fires: Bool, whether the outputs are spikes or their rates. Defaults to `True`.
+        bounds: Dict of names of fields to the lowest and the highest value, exclusive, that
+            training may give them, where `keras_grapes.Spiking` learns them. A field that is not
+            in it may have any value. Defaults to `{}`.
 
     Args:
         **fields: The fields of the dataclass, its configuration.
@@ -101,8 +107,9 @@ class Neuron:
     TensorShape([2, 20, 8])
     """
 
-    states = ("potential",)
+    states: ClassVar[tuple[str, ...]] = ("potential",)
     fires = True
+    bounds: ClassVar[dict] = {}
     goes_unit_by_unit = True
 
     def step(self, current, output, state, parameters):
@@ -121,11 +128,14 @@ class Neuron:
         """Returns the output of a state."""
         raise NotImplementedError
 
+    def firing_threshold(self, state, parameters):
+        """Returns what the first state is compared with, for plots; `None` if it is not known."""
+
     def linearize(self, moment, parameters):
         """Returns the `Linearization` of a step, by differentiating `step` and `emit`."""
         return derived_linearization(self, moment, parameters)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             field.name: keras.saving.serialize_keras_object(getattr(self, field.name))
             for field in dataclasses.fields(self)

@@ -3,8 +3,11 @@
 import keras
 from keras import ops
 
+from keras_grapes import keras_hooks
 from keras_grapes.layers.trajectory import integrate
 from keras_grapes.linear import recurrent_map, register_linear_map
+
+__all__ = []
 
 
 class NeuronCell:
@@ -37,6 +40,14 @@ class NeuronCell:
     def feedback_kernel(self):
         """Tensor `(units, units)`, from the outputs to the current of the next step, or `None`."""
         return None
+
+    def firing_threshold(self, state):
+        """What the potentials of states are compared with; `None` if that is not known.
+
+        Args:
+            state: Tuple of tensors `(..., units)`, the states of the neuron.
+        """
+        return self.neuron.firing_threshold(state, self.parameters())
 
     def _tensor(self, variable):
         # A copy: what goes through a custom gradient must not be the variable itself.
@@ -97,7 +108,7 @@ class NeuronLayer(keras.layers.RNN):
         if self.stateful:
             # and those that it keeps, which no argument tells it.
             for state in self.states:
-                state._autocast = False
+                keras_hooks.keep_precision(state)
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # As in `keras.layers.RNN`, but for the states, which keep their precision.

@@ -1,30 +1,33 @@
 """Neurons of the field, for `keras_grapes.Spiking`."""
 
 import dataclasses
+import math
 import numbers
+from typing import ClassVar
 
 import keras
 from keras import ops
 
+from keras_grapes.checks import check_share
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
+__all__ = ["ALIF", "LIF", "LeakyIntegrator", "Synaptic"]
+
 _RESETS = ("subtract", "zero", "none")
-
-
-def _check_share(name, value):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and 0 <= value <= 1):
-        raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {name}={value!r}")
+_SHARE = (0.0, 1.0)
+_POSITIVE = (0.0, math.inf)
 
 
 class _Firing(Neuron):
     """What neurons share that have `threshold`, `reset`, `surrogate` and `detach_reset`."""
 
+    bounds: ClassVar = {"decay": _SHARE, "threshold": _POSITIVE}
+
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if "decay" in field.name:
-                _check_share(field.name, getattr(self, field.name))
+                check_share(field.name, getattr(self, field.name))
         threshold = self.threshold
         if not isinstance(threshold, numbers.Real) or threshold <= 0:
             raise ValueError(f"`threshold` must be above 0. Received: threshold={threshold!r}")
@@ -38,6 +41,9 @@ class _Firing(Neuron):
         if self.reset == "subtract":
             return potential - self.threshold * output
         return potential * (1 - output) if self.reset == "zero" else potential
+
+    def firing_threshold(self, state, parameters):
+        return self.threshold
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -115,9 +121,10 @@ class LeakyIntegrator(Neuron):
     decay: float = 0.9
 
     fires = False
+    bounds: ClassVar = {"decay": _SHARE}
 
     def __post_init__(self):
-        _check_share("decay", self.decay)
+        check_share("decay", self.decay)
 
     def step(self, current, output, state, parameters):
         (potential,) = state
@@ -170,6 +177,7 @@ class ALIF(_Firing):
     detach_reset: bool = False
 
     states = ("potential", "adaptation")
+    bounds: ClassVar = {**_Firing.bounds, "adaptation_decay": _SHARE}
 
     def step(self, current, output, state, parameters):
         potential, adaptation = state
@@ -179,8 +187,11 @@ class ALIF(_Firing):
         )
 
     def emit(self, state, parameters):
-        potential, adaptation = state
-        return spike(potential - self.threshold - self.adaptation * adaptation, self.surrogate)
+        return spike(state[0] - self.firing_threshold(state, parameters), self.surrogate)
+
+    def firing_threshold(self, state, parameters):
+        _, adaptation = state
+        return self.threshold + self.adaptation * adaptation
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -224,6 +235,7 @@ class Synaptic(_Firing):
     detach_reset: bool = False
 
     states = ("potential", "synaptic_current")
+    bounds: ClassVar = {**_Firing.bounds, "synaptic_decay": _SHARE}
 
     def step(self, current, output, state, parameters):
         potential, synaptic_current = state

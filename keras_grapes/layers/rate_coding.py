@@ -1,14 +1,19 @@
 """Rate coding: values as the rates of random spike trains."""
 
-import numbers
-
 import keras
 from keras import ops
 
 from keras_grapes import backend, random
+from keras_grapes.checks import check_positive_int, check_seed, is_number
+from keras_grapes.layers.encodings import values
+from keras_grapes.types import Array, Tensor
+
+__all__ = ["RateCoding", "rate_code"]
 
 
-def rate_code(x, steps, rate=1.0, seed=None):
+def rate_code(
+    x: Array, steps: int, rate: float = 1.0, seed: int | keras.random.SeedGenerator | None = None
+) -> Tensor:
     """Turns values between 0 and 1 into random spike trains.
 
     At every time step, independently, a value `x` spikes with the probability `rate * x`.
@@ -44,37 +49,21 @@ def rate_code(x, steps, rate=1.0, seed=None):
     >>> spikes[0, :, 2].numpy()
     array([1., 1., 1., 1.], dtype=float32)
     """
-    _check_steps("steps", steps)
+    check_positive_int("steps", steps)
     _check_rate(rate)
     x = _numbers(x)
     dtype = keras.backend.standardize_dtype(x.dtype)
     if len(x.shape) == 0:
         raise ValueError(f"`x` must have a batch axis. Received: x={x}")
-    is_eager = backend.has_values(x)
-    if is_eager:
-        _check_values(x)
-    else:
-        _check_dtype(dtype)
+    values.refuse_integers(x, "Rate coding")
     dtype = dtype if "float" in dtype else keras.config.floatx()
-    # Half precision is too coarse for small probabilities.
-    x = ops.cast(x, "float32")
-    shape = ops.shape(x)
-    draws = random.uniform((shape[0], steps, *shape[1:]), seed)
-    spikes = ops.cast(draws < rate * x[:, None], dtype)
-    return spikes if is_eager else _where_valid(spikes, x)
 
+    def draw(x):
+        shape = ops.shape(x)
+        draws = random.uniform((shape[0], steps, *shape[1:]), seed)
+        return ops.cast(draws < rate * x[:, None], dtype)
 
-def _where_valid(spikes, x):
-    """The spikes of values from 0 to 1; an error for others, or NaN where there are no errors."""
-    # NaN is neither. Minimum and maximum may pass it over.
-    valid = ops.logical_and(x >= 0, x <= 1)
-    valid = ops.all(valid, axis=tuple(range(1, len(x.shape))))
-    spikes = backend.checked(
-        spikes,
-        ops.all(valid),
-        [_EXPECTED, "Received: values from", ops.min(x), "to", ops.max(x), _REMEDY],
-    )
-    return ops.where(ops.reshape(valid, (-1, *[1] * len(x.shape))), spikes, float("nan"))
+    return values.shares("Rate coding").encode(x, draw)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -119,25 +108,31 @@ class RateCoding(keras.layers.Layer):
     TensorShape([2, 300, 28, 28])
     """
 
-    def __init__(self, steps, rate=1.0, test_steps=None, seed=None, **kwargs):
-        _check_steps("steps", steps)
+    def __init__(
+        self,
+        steps: int,
+        rate: float = 1.0,
+        test_steps: int | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
+        check_positive_int("steps", steps)
         _check_rate(rate)
         if test_steps is not None:
-            _check_steps("test_steps", test_steps)
-        if seed is not None and (not isinstance(seed, numbers.Integral) or isinstance(seed, bool)):
-            raise ValueError(f"`seed` must be an int or None. Received: seed={seed!r}")
+            check_positive_int("test_steps", test_steps)
+        seed = check_seed("seed", seed)
         super().__init__(**kwargs)
         self.steps = int(steps)
         self.rate = float(rate)
         self.test_steps = None if test_steps is None else int(test_steps)
-        self.seed = None if seed is None else int(seed)
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         # Checkpoints of TensorFlow do not look into seed generators.
         self._checkpointed = backend.checkpointed(seed_state=self.seed_generator.state)
         # A subclass may have a `build` of its own.
         self.built = type(self).build is keras.layers.Layer.build
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
         steps = self.steps if training or self.test_steps is None else self.test_steps
         return ops.cast(
             rate_code(inputs, steps, self.rate, self.seed_generator), self.compute_dtype
@@ -155,20 +150,14 @@ class RateCoding(keras.layers.Layer):
     def load_own_variables(self, store):
         self.seed_generator.state.assign(store["seed_state"])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(steps=self.steps, rate=self.rate, test_steps=self.test_steps, seed=self.seed)
         return config
 
 
-def _check_steps(name, steps):
-    if not isinstance(steps, numbers.Integral) or isinstance(steps, bool) or steps <= 0:
-        raise ValueError(f"`{name}` must be a positive int. Received: {name}={steps!r}")
-
-
 def _check_rate(rate):
-    is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
-    if not (is_number and 0 <= rate <= 1):
+    if not (is_number(rate) and 0 <= rate <= 1):
         raise ValueError(
             "`rate` must be a number from 0 to 1, the probability of a spike per time step. "
             f"Received: rate={rate!r}"
@@ -183,22 +172,3 @@ def _numbers(x):
     if tensor is None or tensor.dtype == "string":
         raise TypeError(f"`x` must be an array or tensor of numbers. Received: x={x!r}")
     return tensor
-
-
-_EXPECTED = "Rate coding takes values from 0 to 1."
-_REMEDY = "Divide pixels by 255, as in `images / 255.0`."
-
-
-def _check_values(x):
-    values = ops.convert_to_numpy(ops.cast(x, "float32"))
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            f"{_EXPECTED} Received: values from {values.min()} to {values.max()}. {_REMEDY}"
-        )
-
-
-def _check_dtype(dtype):
-    if "int" in dtype:
-        raise ValueError(
-            f"Rate coding takes floats from 0 to 1. Received: a tensor of dtype {dtype}. {_REMEDY}"
-        )

@@ -4,14 +4,20 @@ import inspect
 import math
 import numbers
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import activations, ops
 
+from keras_grapes.checks import check_positive_int, check_share
 from keras_grapes.groups import Group, register_grouping
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
+from keras_grapes.types import Constraint, Initializer, Regularizer, Tensor
+
+__all__ = ["SNU", "SNUCell", "SSNU", "SSNUCell"]
 
 _TRAINABLE_DECAYS = (None, "scalar", "unit")
 
@@ -99,29 +105,29 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        activation="step",
-        input_activation="relu",
-        recurrent=False,
-        reset="gate",
-        use_bias=True,
-        surrogate="tanh",
-        trainable_decay=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="glorot_uniform",
-        bias_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        seed=None,
-        detach_reset=False,
+        units: int,
+        decay: float = 0.8,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         _check_units(units)
         _check_decay(decay, trainable_decay)
         flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
@@ -243,6 +249,12 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
             decay = ops.sigmoid(self._tensor(self.decay_logit))
         return decay, 0.0 if self.bias is None else self._tensor(self.bias)
 
+    def firing_threshold(self, state):
+        if not self.is_spiking:
+            return None
+        # Not `-bias`, which makes -0 of 0.
+        return 0.0 - self.parameters()[1]
+
     def feedback_kernel(self):
         return None if self.recurrent_kernel is None else self._tensor(self.recurrent_kernel)
 
@@ -251,7 +263,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         dtype = self.kernel_dtype
         return ops.matmul(ops.cast(inputs, dtype), ops.cast(self.kernel, dtype))
 
-    def call(self, sequence, states, training=False):
+    def call(self, sequence: Tensor, states: Sequence[Tensor], training: bool = False) -> Any:
         if training and self.dropout > 0:
             sequence = sequence * self.get_dropout_mask(sequence)
         return self.advance(sequence, states)
@@ -260,7 +272,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
         return [zeros, zeros]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.pop("recurrent_dropout")
         config.update(
@@ -287,7 +299,8 @@ class SSNUCell(SNUCell):
         units: Positive int, number of units.
         decay: Float from 0 to 1. Defaults to 0.8.
         activation: Keras activation or function. Defaults to `"sigmoid"`.
-        **kwargs: Further arguments of `keras_grapes.SNUCell`.
+        **kwargs: `name`, `dtype` and `trainable`. All other arguments are those of
+            `keras_grapes.SNUCell`.
 
     Example:
 
@@ -297,8 +310,32 @@ class SSNUCell(SNUCell):
     TensorShape([2, 16])
     """
 
-    def __init__(self, units, decay=0.8, activation="sigmoid", **kwargs):
-        super().__init__(units, decay=decay, activation=activation, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        decay: float = 0.8,
+        activation: str | Callable = "sigmoid",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(**given(locals()))
 
 
 @register_grouping(SNUCell)
@@ -308,7 +345,23 @@ def _snu_cell(cell):
 
 
 def _arguments(cls):
-    return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+    return set(inspect.signature(cls.__init__).parameters) - {"self", "cell", "args", "kwargs"}
+
+
+# What goes to the layer, not to its cell; the last two Keras takes without naming them.
+_LAYER_ARGUMENTS = {
+    *_arguments(keras.layers.RNN),
+    *_arguments(keras.layers.Layer),
+    "input_shape",
+    "input_dim",
+}
+
+
+def given(names):
+    """The arguments of a constructor, by name, from its `locals()`."""
+    # `__class__` is there where the constructor says `super()`.
+    others = {"self", "kwargs", "__class__"}
+    return {name: names[name] for name in names if name not in others} | names["kwargs"]
 
 
 def with_arguments_of_cell(layer_class):
@@ -348,10 +401,32 @@ class SNU(NeuronLayer):
         unroll: Bool, whether to unroll the loop over time. Defaults to `False`.
         zero_output_for_mask: Bool, whether the output of masked time steps is 0 rather than that of
             the step before. Defaults to `False`.
-        **kwargs: Further arguments of `keras_grapes.SNUCell` (`activation`, `input_activation`,
-            `recurrent`, `reset`, `use_bias`, `surrogate`, `trainable_decay`, initializers,
-            regularizers, constraints, `dropout`, `seed`, `detach_reset`) and of
-            `keras.layers.Layer`.
+        activation: `"step"`, or a Keras activation or function for a soft unit. Defaults to
+            `"step"`.
+        input_activation: Keras activation or function. Defaults to `"relu"`.
+        recurrent: Bool, whether the outputs feed back through a kernel `H`. Defaults to `False`.
+        reset: String, one of the table of `keras_grapes.SNUCell`. Defaults to `"gate"`.
+        use_bias: Bool. Without a bias the threshold is 0. Defaults to `True`.
+        surrogate: Name, `keras_grapes.Surrogate` or function, the pseudo-derivative of the step.
+            Without effect for other activations. Defaults to `"tanh"`.
+        trainable_decay: `None`, or `"scalar"` or `"unit"` to learn one decay for all units or one
+            for each, from `decay` on. It stays between 0 and 1, since its logit is what is
+            learned. Defaults to `None`.
+        kernel_initializer: Initializer of `W`. Defaults to `"glorot_uniform"`.
+        recurrent_initializer: Initializer of `H`. Defaults to `"glorot_uniform"`.
+        bias_initializer: Initializer of `b`. Defaults to `None`, all -1: a threshold of 1.
+        kernel_regularizer: Regularizer of `W`. Defaults to `None`.
+        recurrent_regularizer: Regularizer of `H`. Defaults to `None`.
+        bias_regularizer: Regularizer of `b`. Defaults to `None`.
+        kernel_constraint: Constraint of `W`. Defaults to `None`.
+        recurrent_constraint: Constraint of `H`. Defaults to `None`.
+        bias_constraint: Constraint of `b`. Defaults to `None`.
+        dropout: Float from 0 to 1, the share of the inputs to drop, the same ones at all time
+            steps. Defaults to 0.
+        seed: Int, the seed of `dropout`. Defaults to `None`.
+        detach_reset: Bool, whether errors pass the reset by, as if what it takes away were a
+            constant. Defaults to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         sequences: Tensor `(batch, time, features)`.
@@ -383,44 +458,53 @@ class SNU(NeuronLayer):
     >>> model.compile("sgd", "mse")
     """
 
-    cell_class = SNUCell
+    cell_class: type = SNUCell
     input_rank = 3
 
     def __init__(
         self,
-        units,
-        decay=0.8,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
+        units: int,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activation: str | Callable = "step",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
         **kwargs,
-    ):
-        # Two that Keras takes without naming them.
-        layer_names = {*_arguments(keras.layers.Layer), "input_shape", "input_dim"}
-        layer_kwargs = {name: kwargs.pop(name) for name in list(kwargs) if name in layer_names}
-        shared = {
-            name: layer_kwargs[name] for name in ("dtype", "trainable") if name in layer_kwargs
-        }
-        super().__init__(
-            self.cell_class(units, decay=decay, **kwargs, **shared),
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            unroll=unroll,
-            zero_output_for_mask=zero_output_for_mask,
-            **layer_kwargs,
-        )
+    ) -> None:
+        self._initialize(given(locals()))
+
+    def _initialize(self, arguments):
+        of_layer = {name: arguments.pop(name) for name in _LAYER_ARGUMENTS & set(arguments)}
+        shared = {name: of_layer[name] for name in ("dtype", "trainable") if name in of_layer}
+        super().__init__(self.cell_class(**arguments, **shared), **of_layer)
         self.input_spec = keras.layers.InputSpec(ndim=self.input_rank)
 
     @property
     def activation(self):
         return "step" if self.cell.is_spiking else self.cell.activation
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         cell = config.pop("cell")["config"]
         for name in ("name", "trainable", "dtype"):
@@ -442,7 +526,9 @@ class SSNU(SNU):
     Args:
         units: Positive int, number of units.
         decay: Float from 0 to 1. Defaults to 0.8.
-        **kwargs: Further arguments of `keras_grapes.SNU`; `activation` defaults to `"sigmoid"`.
+        activation: Keras activation or function. Defaults to `"sigmoid"`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`. All other arguments
+            are those of `keras_grapes.SNU`.
 
     Example:
 
@@ -454,10 +540,42 @@ class SSNU(SNU):
 
     cell_class = SSNUCell
 
+    def __init__(
+        self,
+        units: int,
+        decay: float = 0.8,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activation: str | Callable = "sigmoid",
+        input_activation: str | Callable = "relu",
+        recurrent: bool = False,
+        reset: str = "gate",
+        use_bias: bool = True,
+        surrogate: str | Callable = "tanh",
+        trainable_decay: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        detach_reset: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(**given(locals()))
+
 
 def _check_units(units):
-    if not isinstance(units, numbers.Integral) or isinstance(units, bool) or units <= 0:
-        raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
+    check_positive_int("units", units)
 
 
 def _check_decay(decay, trainable_decay):
@@ -466,9 +584,7 @@ def _check_decay(decay, trainable_decay):
             f"`trainable_decay` must be one of {_TRAINABLE_DECAYS}. Received: "
             f"trainable_decay={trainable_decay!r}"
         )
-    is_number = isinstance(decay, numbers.Real) and not isinstance(decay, bool)
-    if not (is_number and 0 <= decay <= 1):
-        raise ValueError(f"`decay` must be a number from 0 to 1. Received: decay={decay!r}")
+    check_share("decay", decay)
     if trainable_decay and decay in (0, 1):
         raise ValueError(
             "A trainable `decay` must start above 0 and below 1, since its logit is what is "

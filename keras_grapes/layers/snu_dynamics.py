@@ -7,6 +7,8 @@ from keras import activations, ops
 
 from keras_grapes.layers.neuron import Linearization, Neuron, is_tensor, total
 
+__all__ = []
+
 
 @dataclasses.dataclass(frozen=True)
 class Reset:

@@ -1,21 +1,28 @@
-"""Spiking layer without weights, to follow any layer that has them."""
+"""Spiking layer without a kernel, to follow any layer that has one."""
 
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_grapes.layers import learned
 from keras_grapes.layers.neuron import Neuron, check_unit_by_unit
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
+from keras_grapes.types import Tensor
+
+__all__ = ["Spiking", "SpikingCell"]
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class SpikingCell(NeuronCell, keras.layers.Layer):
-    """Cell of `keras_grapes.Spiking`: one time step of a neuron, without weights.
+    """Cell of `keras_grapes.Spiking`: one time step of a neuron, without a kernel.
 
     Args:
         neuron: A `keras_grapes.Neuron`.
         lateral_inhibition: Float from 0 on. Defaults to 0.
+        trainable_parameters: Dict, as in `keras_grapes.Spiking`. Defaults to `None`.
 
     Raises:
         TypeError: If `neuron` is no `keras_grapes.Neuron`.
@@ -32,7 +39,13 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
     TensorShape([2, 16])
     """
 
-    def __init__(self, neuron, lateral_inhibition=0.0, **kwargs):
+    def __init__(
+        self,
+        neuron: Neuron,
+        lateral_inhibition: float = 0.0,
+        trainable_parameters: dict | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(neuron, dict):
             neuron = keras.saving.deserialize_keras_object(neuron)
@@ -49,9 +62,14 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
             )
         check_unit_by_unit(neuron)
         self.autocast = False
+        self.given_neuron = neuron
+        self.trainable_parameters = learned.check_trainable(neuron, trainable_parameters)
         self.neuron = neuron
+        if self.trainable_parameters:
+            self.neuron = learned.Learned(neuron, tuple(self.trainable_parameters))
         self.lateral_inhibition = float(lateral_inhibition)
         self.state_shape = None
+        self._parameter_weights = []
 
     @property
     def state_size(self):
@@ -70,10 +88,22 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
                 f"step: {tuple(input_shape)}"
             )
         self.state_shape = tuple(input_shape[1:])
+        self._parameter_weights = [
+            learned.add_weight(self, self.given_neuron, name, sharing, self.state_shape[-1])
+            for name, sharing in self.trainable_parameters.items()
+        ]
         self.built = True
 
+    @property
+    def parameter_weights(self):
+        """Dict of the names of the trainable parameters to the weights that stand for them."""
+        return dict(zip(self.trainable_parameters, self._parameter_weights))
+
     def parameters(self):
-        return ()
+        return tuple(
+            learned.bounds_of(self.given_neuron, name).value(self._tensor(weight))
+            for name, weight in self.parameter_weights.items()
+        )
 
     def feedback_kernel(self):
         if not self.lateral_inhibition:
@@ -87,33 +117,39 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
     def project(self, inputs):
         return inputs
 
-    def call(self, inputs, states):
+    def call(self, inputs: Tensor, states: Sequence[Tensor]) -> Any:
         return self.advance(inputs, states)
 
     def get_initial_state(self, batch_size=None):
         zeros = ops.zeros((batch_size, *self.state_shape), dtype=self.compute_dtype)
         return [zeros] * len(self.state_size)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
-            "neuron": keras.saving.serialize_keras_object(self.neuron),
+            "neuron": keras.saving.serialize_keras_object(self.given_neuron),
             "lateral_inhibition": self.lateral_inhibition,
+            "trainable_parameters": dict(self.trainable_parameters) or None,
         }
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class Spiking(NeuronLayer):
-    """Layer of neurons without weights: its input is their input current.
+    """Layer of neurons without a kernel: its input is their input current.
 
     It follows a layer with weights, or its normalization, and takes any shape: every value of a
-    time step drives a unit of its own.
+    time step drives a unit of its own. What is a number in the neuron, such as a decay or a
+    threshold, can be learned. It stays within the bounds of the neuron, since what is learned is
+    its logit or its logarithm.
 
     Args:
         neuron: A `keras_grapes.Neuron`: `keras_grapes.LIF`, `keras_grapes.ALIF`,
             `keras_grapes.Synaptic`, `keras_grapes.LeakyIntegrator` or one of your own.
         lateral_inhibition: Float from 0 on: what each spike takes at the next step from the input
             current of all other units in the last axis. Defaults to 0.
+        trainable_parameters: Dict of names of the neuron's parameters to `"scalar"` or `"unit"`,
+            to learn one value for all units or one for each in the last axis, from the neuron's
+            own on. Defaults to `None`, no parameters.
         return_sequences: Bool, whether to return the outputs of all time steps, not only the last.
             Defaults to `True`, unlike in recurrent layers, since other layers follow.
         return_state: Bool, whether to return the last states too. Defaults to `False`.
@@ -152,23 +188,28 @@ class Spiking(NeuronLayer):
     ... ])
     >>> model.output_shape
     (None, 20, 26, 26, 8)
+    >>> layer = kg.Spiking(kg.LIF(0.9), trainable_parameters={"decay": "unit"})
+    >>> layer.build((None, 20, 8))
+    >>> layer.learned_parameters["decay"].shape
+    TensorShape([8])
     """
 
     def __init__(
         self,
-        neuron,
-        lateral_inhibition=0.0,
-        return_sequences=True,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
+        neuron: Neuron,
+        lateral_inhibition: float = 0.0,
+        trainable_parameters: dict | None = None,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **kwargs,
-    ):
-        shared = {name: kwargs[name] for name in ("dtype",) if name in kwargs}
+    ) -> None:
+        shared = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(
-            SpikingCell(neuron, lateral_inhibition, **shared),
+            SpikingCell(neuron, lateral_inhibition, trainable_parameters, **shared),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
@@ -180,24 +221,35 @@ class Spiking(NeuronLayer):
 
     @property
     def neuron(self):
-        return self.cell.neuron
+        return self.cell.given_neuron
 
     @property
     def lateral_inhibition(self):
         return self.cell.lateral_inhibition
+
+    @property
+    def trainable_parameters(self):
+        return self.cell.trainable_parameters
+
+    @property
+    def learned_parameters(self):
+        """Dict of the names of the trainable parameters to their values now, tensors."""
+        return dict(zip(self.trainable_parameters, self.cell.parameters()))
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         state = (sequences_shape[0], *sequences_shape[2:])
         output = tuple(sequences_shape) if self.return_sequences else state
         return (output, *[state] * len(self.cell.state_size)) if self.return_state else output
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         cell = config.pop("cell")["config"]
         return {
             **config,
-            "neuron": cell["neuron"],
-            "lateral_inhibition": cell["lateral_inhibition"],
+            **{
+                name: cell[name]
+                for name in ("neuron", "lateral_inhibition", "trainable_parameters")
+            },
         }
 
     @classmethod

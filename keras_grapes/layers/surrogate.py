@@ -5,11 +5,15 @@ import contextvars
 import dataclasses
 import math
 import numbers
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
 from keras_grapes import backend
+from keras_grapes.types import Array, Tensor
+
+__all__ = ["Surrogate", "spike"]
 
 
 def _tanh(x):
@@ -96,10 +100,10 @@ class Surrogate:
             )
         object.__setattr__(self, "slope", float(slope))
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Tensor:
         return _SHAPES[self.name][1](ops.convert_to_tensor(x), self.slope)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {"name": self.name, "slope": self.slope}
 
     @classmethod
@@ -147,7 +151,7 @@ def values_alone():
         _values_alone.reset(token)
 
 
-def spike(x, surrogate="tanh"):
+def spike(x: Tensor, surrogate: str | Callable = "tanh") -> Tensor:
     """Returns 1 where `x` is above 0, else 0, NaN where it is NaN; its gradient is a surrogate's.
 
     Args:

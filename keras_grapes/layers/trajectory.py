@@ -13,6 +13,8 @@ from keras_grapes import backend
 from keras_grapes.layers.neuron import Linearization, Moment, Neuron, is_tensor
 from keras_grapes.layers.surrogate import values_alone
 
+__all__ = []
+
 # Time steps of a block, where the length allows it. More of them take longer to trace.
 BLOCK = 5
 

@@ -7,8 +7,10 @@ import warnings
 
 import keras
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.layers.error_modulation import ErrorModulation
+
+__all__ = []
 
 
 def copy_model(model, replace=None, strip=False):
@@ -108,7 +110,7 @@ class _Copier:
         for layer, placed in list(self._placed.values()):
             if not isinstance(layer, keras.layers.Layer):
                 continue  # A plain operation such as `x + y`.
-            placed._trainable = layer._trainable
+            keras_hooks.copy_trainable_flag(layer, placed)
             self._match(layer, placed, matched)
         missing = [v.path for v in model.variables if id(v) not in matched]
         if missing:
@@ -181,7 +183,7 @@ class _Copier:
                 f"its copy would have that of the class. Write a subclass. {_WAYS_OUT}"
             )
         # Of some layers (ConvLSTM2D) and of parts of a layer no config tells it.
-        copy._trainable = layer._trainable
+        keras_hooks.copy_trainable_flag(layer, copy)
         _copy_settings(layer, copy)
         for variable, copied in _pairs(layer, copy):
             known = matched.setdefault(id(variable), (variable, copied))[1]
@@ -461,7 +463,7 @@ def _compile(model, copy):
     if not graph.is_keras_method(model, "compile"):
         copy.compile_from_config(model.get_compile_config())
         return
-    settings = dict(model._compile_config.config)
+    settings = keras_hooks.compile_arguments(model)
     optimizer = model.optimizer
     loss_scale = keras.optimizers.LossScaleOptimizer
     if isinstance(optimizer, loss_scale) and not isinstance(settings["optimizer"], loss_scale):

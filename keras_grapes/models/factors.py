@@ -1,6 +1,5 @@
 """What modulates which nodes of a model: one list for whoever shows or records the factors."""
 
-import collections
 import dataclasses
 import enum
 import functools
@@ -9,9 +8,10 @@ import typing
 import keras
 
 from keras_grapes import graph
-from keras_grapes.groups import Group, WeightLayer, has_unknown_weights, model_layers
+from keras_grapes.groups import Group, WeightLayer, has_unknown_weights, model_layers, path_of
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.modulation import Modulation
+from keras_grapes.naming import distinct
 from keras_grapes.optimizers.grapes import Grapes
 from keras_grapes.training.feedback import FeedbackModel, all_optimizers
 
@@ -118,19 +118,8 @@ def names(groups):
     """Returns a name for each `NodeGroup`: its layer's, or the path of its kernel where that is
     the name of several."""
     layer_names = [nodes.entry.layer.name for nodes in groups]
-    counts = collections.Counter(layer_names)
-    given = []
-    for nodes, name in zip(groups, layer_names):
-        if counts[name] > 1:
-            name = getattr(nodes.group.kernels[0], "path", name)
-        # Layers of one path, in two models that were nested in a third.
-        number = 1
-        unique = name
-        while unique in given:
-            number += 1
-            unique = f"{name}_{number}"
-        given.append(unique)
-    return given
+    paths = [path_of(nodes.group.kernels[0]) for nodes in groups]
+    return distinct(layer_names, paths)
 
 
 def find_grapes(model):

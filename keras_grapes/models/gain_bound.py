@@ -9,6 +9,8 @@ from keras_grapes import graph
 from keras_grapes.layers.error_modulation import ErrorModulation, output_group
 from keras_grapes.training.feedback import FeedbackModel
 
+__all__ = []
+
 # Its square is about what float32 holds: Adam and others keep squares of gradients.
 _LARGE = 1e15
 

@@ -2,6 +2,7 @@
 
 import collections.abc
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,7 +13,11 @@ from keras_grapes.groups import is_wrapper, weight_layers
 from keras_grapes.layers.error_modulation import modulated_gradients, plain_gradients
 from keras_grapes.models import propagation
 from keras_grapes.models.gain_bound import readable
+from keras_grapes.modulation import Modulation
 from keras_grapes.training.feedback import FeedbackModel
+from keras_grapes.types import Array
+
+__all__ = ["ErrorGain", "error_gain"]
 
 
 class ErrorGain(collections.abc.Mapping):
@@ -23,7 +28,7 @@ class ErrorGain(collections.abc.Mapping):
         median: Float, their median.
     """
 
-    def __init__(self, gains):
+    def __init__(self, gains: dict[str, float]) -> None:
         self._gains = gains
 
     def __getitem__(self, name):
@@ -55,7 +60,14 @@ class ErrorGain(collections.abc.Mapping):
     __repr__ = __str__
 
 
-def error_gain(model, x, y, modulation=None, loss=None, training=True):
+def error_gain(
+    model: keras.Model,
+    x: Array,
+    y: Array,
+    modulation: Modulation = Modulation(),
+    loss: str | Callable | None = None,
+    training: bool = True,
+) -> ErrorGain:
     """Measures how many times larger a model's gradients are in the propagating version.
 
     For each matrix of weights it is the norm of the gradient with the error modulated, divided by
@@ -72,7 +84,7 @@ def error_gain(model, x, y, modulation=None, loss=None, training=True):
         x: Batch of inputs, as the model takes them.
         y: Batch of targets.
         modulation: A `keras_grapes.Modulation`, for a model that is not propagated. Defaults to
-            `None`, GRAPES with its defaults.
+            `Modulation()`, GRAPES.
         loss: Name, function or `keras.losses.Loss`. Defaults to `None`, the loss that the model is
             compiled with; if it is not, the cross-entropy for integer classes and the mean squared
             error for other targets.

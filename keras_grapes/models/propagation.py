@@ -1,23 +1,33 @@
 """Models whose error is modulated on its way back: from a plain model and back again."""
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_grapes import graph
+from keras_grapes import graph, keras_hooks
 from keras_grapes.groups import (
     error_modulated,
     has_unknown_weights,
     is_wrapper,
     nested_groups,
+    tied_notes,
     weight_layers,
 )
 from keras_grapes.layers.error_modulation import ErrorModulation, check_output, check_wrappable
 from keras_grapes.models import copying, gain_bound
 from keras_grapes.modulation import Modulation
 
+__all__ = ["propagate", "strip"]
 
-def propagate(model, modulation=None, select=None, *, output_layers=None):
+
+def propagate(
+    model: keras.Model,
+    modulation: Modulation = Modulation(),
+    select: Callable[[keras.layers.Layer], bool] | None = None,
+    *,
+    output_layers: Sequence[keras.layers.Layer | str] | None = None,
+) -> keras.Model:
     """Returns a copy of a model that modulates the error of every hidden layer.
 
     Every hidden layer with a kernel is wrapped in a `keras_grapes.ErrorModulation`; weights and
@@ -39,7 +49,7 @@ def propagate(model, modulation=None, select=None, *, output_layers=None):
 
     Args:
         model: A built Sequential or Functional `keras.Model`; nested ones are opened.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         select: Callable that takes a hidden layer of `model` and returns whether to wrap it.
             Defaults to `None`, all of them.
         output_layers: List of layers of `model`, or of their names or paths, that compute its
@@ -101,7 +111,7 @@ def propagate(model, modulation=None, select=None, *, output_layers=None):
     return copy
 
 
-def strip(model):
+def strip(model: keras.Model) -> keras.Model:
     """Returns a copy of a model without any `keras_grapes.ErrorModulation`.
 
     The copy is a plain Keras model with the same weights, layer names and predictions. It can be
@@ -135,6 +145,8 @@ def strip(model):
 def _choose(model, select, output_layers):
     """Ids of the layers to wrap, and a line for each hidden layer that cannot be."""
     entries = weight_layers(model, output_layers)
+    for note in tied_notes(entries):
+        warnings.warn(note, stacklevel=3)
     output = {id(w) for entry in entries if entry.is_output for w in entry.layer.weights}
     parts = copying.parts(model)
     ids = {id(part) for part in parts}
@@ -176,8 +188,8 @@ def _choose(model, select, output_layers):
             continue
         try:
             check_wrappable(layer)
-            if layer._inbound_nodes:
-                check_output(layer, layer._inbound_nodes[0].outputs)
+            for call in keras_hooks.recorded_calls(layer)[:1]:
+                check_output(layer, call.outputs)
             chosen.add(id(layer))
         except ValueError as error:
             refused.append(f"- {error}")

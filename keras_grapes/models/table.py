@@ -57,7 +57,7 @@ class _Row(typing.NamedTuple):
         return self.layer, self.weights, units, *numbers, self.status, gain
 
 
-def summary(model_or_optimizer):
+def summary(model_or_optimizer: keras.Model | Grapes) -> str:
     """Returns a table of the modulation factors of a model's layers as they are now.
 
     A row for each layer with weights has the weights that feed its nodes, how many nodes there

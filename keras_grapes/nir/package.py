@@ -1,5 +1,7 @@
 """The package `nir`, which is optional."""
 
+__all__ = []
+
 
 def nir_package():
     """Returns the package `nir`.

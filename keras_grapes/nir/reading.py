@@ -1,19 +1,25 @@
 """Makes a model of a graph of NIR."""
 
 import collections
+import dataclasses
 import os
 
 import keras
 import numpy as np
 
+from keras_grapes.layers import learned
 from keras_grapes.layers.conv_snu import ConvSNU2D
+from keras_grapes.layers.neurons import LIF, LeakyIntegrator, Synaptic
 from keras_grapes.layers.snu import SNU
+from keras_grapes.layers.spiking import Spiking
 from keras_grapes.nir import neurons
 from keras_grapes.nir.package import nir_package
 from keras_grapes.nir.writing import check_dt
 
+__all__ = ["import_nir"]
 
-def import_nir(path, dt=None):
+
+def import_nir(path: str | os.PathLike, dt: float | None = None) -> keras.Model:
     """Makes a Keras model of a file of the Neuromorphic Intermediate Representation (NIR).
 
     A neuron `LIF` or `IF` becomes a `keras_grapes.SNU`, or a `keras_grapes.ConvSNU2D` where it
@@ -21,8 +27,10 @@ def import_nir(path, dt=None):
     recurrent edge as its recurrent kernel; `LI` and `I` become units that put out their potential.
     Time constants become decays by Euler's method, see `keras_grapes.export_nir`. What scales a
     neuron's input goes into its kernels. Where there is no kernel to take, or a bias in the way,
-    the weights are layers of their own, and the kernel of the units is the identity, not trained.
-    Decays that differ between the units of a layer are its `trainable_decay="unit"`.
+    the weights are layers of their own, and the neurons a `keras_grapes.Spiking`: of
+    `keras_grapes.LIF`, of `keras_grapes.LeakyIntegrator`, or, for `CubaLIF`, of
+    `keras_grapes.Synaptic`. Decays and thresholds that differ between the units of a layer are
+    trainable, one for each unit.
 
     `Affine`, `Linear`, `Scale`, `Conv2d`, `AvgPool2d`, `SumPool2d` and `Flatten` become layers of
     Keras, several edges into a node an `Add`, and graphs within the graph a part of it. Images have
@@ -119,7 +127,8 @@ class _Reader:
         return [target for source, target in self.edges if source == name]
 
     def _is_neuron(self, name):
-        return isinstance(self.nodes[name], (self.nir.LIF, self.nir.IF, self.nir.LI, self.nir.I))
+        kinds = (self.nir.LIF, self.nir.IF, self.nir.LI, self.nir.I, self.nir.CubaLIF)
+        return isinstance(self.nodes[name], kinds)
 
     def _take_recurrences(self):
         """Removes the edges from neurons to themselves. Returns their weights, as Keras has them.
@@ -222,8 +231,9 @@ class _Reader:
         is_kernel = is_kernel and np.ndim(node.weight) == 2
         if type(node) is self.nir.Conv2d:
             is_kernel = int(node.groups) == 1
-        drives = np.any(neurons_of(targets[0], self.nodes[targets[0]], self.dt).drive)
-        return bool(is_kernel) and not np.any(getattr(node, "bias", 0)) and not drives
+        neuron = neurons_of(targets[0], self.nodes[targets[0]], self.dt)
+        takes_kernel = neuron.synaptic_decay is None and not np.any(neuron.drive)
+        return bool(is_kernel) and not np.any(getattr(node, "bias", 0)) and takes_kernel
 
     def _units(self, name, node, sources, tensors):
         neuron = neurons_of(name, node, self.dt)
@@ -237,10 +247,29 @@ class _Reader:
         if not _is_timed(x):
             raise ValueError(_refusal(name, node, "of what it takes there is the last step alone"))
         convolves = len(x.shape) == 5
-        decay, scale, drive, threshold = (
-            None if value is None else self._per_unit(name, node, value, x, kernel)
-            for value in (neuron.decay, neuron.scale, neuron.drive, neuron.threshold)
+        neuron = neurons.Neuron(
+            *(
+                None if value is None else self._per_unit(name, node, value, x, kernel)
+                for value in dataclasses.astuple(neuron)
+            )
         )
+        decay, scale, drive, threshold = (
+            neuron.decay, neuron.scale, neuron.drive, neuron.threshold
+        )  # fmt: skip
+        if kernel is None:
+            inhibition = self._inhibition(name, scale)
+            fits = inhibition is not None and (threshold is None or threshold.min() > 0)
+            if fits and not (convolves and inhibition):
+                return self._neurons(name, node, neuron, inhibition, x)
+        if neuron.synaptic_decay is not None:
+            raise ValueError(
+                _refusal(
+                    name,
+                    node,
+                    "units of second order here have a threshold above 0, and no other recurrence "
+                    "than an inhibition that is the same between all units",
+                )
+            )
         units = decay.size
         arguments = {
             "input_activation": "linear",
@@ -285,6 +314,58 @@ class _Reader:
             self.weights.append((cell.bias, -threshold))
         if cell.decay_logit is not None:
             self.weights.append((cell.decay_logit, np.log(decay / (1 - decay))))
+        return output
+
+    def _inhibition(self, name, scale):
+        """What each unit takes from all others, 0 for no recurrence; `None` for any other one."""
+        if name not in self.recurrences:
+            return 0.0
+        recurrence = sum(self.recurrences[name]) * scale
+        units = len(recurrence)
+        value = float(-recurrence[0, -1])
+        others = np.ones((units, units)) - np.eye(units)
+        same = np.allclose(recurrence, -value * others, rtol=1e-6, atol=0)
+        return value if units > 1 and value >= 0 and same else None
+
+    def _neurons(self, name, node, neuron, inhibition, x):
+        """Neurons without a kernel: what is not 1 in their scale is a layer before them."""
+        layer_name = _layer_name(name)
+        if neuron.drive.any():
+            convolves = len(x.shape) == 5
+            x = self._drive(f"{layer_name}_drive", x, neuron.scale, neuron.drive, convolves)
+        elif np.any(neuron.scale != 1):
+            x = keras.layers.Rescaling(neuron.scale.tolist(), name=f"{layer_name}_scale")(x)
+        values = {"decay": neuron.decay}
+        make = LeakyIntegrator
+        if neuron.threshold is not None:
+            values["threshold"] = neuron.threshold
+            make = LIF
+        if neuron.synaptic_decay is not None:
+            values["synaptic_decay"] = neuron.synaptic_decay
+            make = Synaptic
+        arguments = {key: float(value[0]) for key, value in values.items()}
+        if neuron.threshold is not None:
+            arguments["reset"] = "zero"
+        made = make(**arguments)
+        differing = [key for key, value in values.items() if np.ptp(value) > 0]
+        for key in differing:
+            bounds = learned.bounds_of(made, key)
+            if not all(value in bounds for value in values[key]):
+                raise ValueError(
+                    _refusal(name, node, "some of its units keep all or nothing, and others do not")
+                )
+        layer = Spiking(
+            made,
+            lateral_inhibition=inhibition,
+            trainable_parameters=dict.fromkeys(differing, "unit"),
+            return_sequences=bool(node.metadata.get("return_sequences", True)),
+            name=layer_name,
+        )
+        output = layer(x)
+        for key in differing:
+            bounds = learned.bounds_of(made, key)
+            weights = np.array([bounds.weight(value) for value in values[key]])
+            self.weights.append((layer.cell.parameter_weights[key], weights))
         return output
 
     def _per_unit(self, name, node, value, x, kernel):

@@ -2,19 +2,24 @@
 
 import dataclasses
 import numbers
+import os
 
 import keras
 import numpy as np
 
 from keras_grapes import graph
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
+from keras_grapes.layers.neurons import LIF, LeakyIntegrator, Synaptic
 from keras_grapes.layers.snu import SNUCell, SSNUCell
+from keras_grapes.layers.spiking import SpikingCell
 from keras_grapes.models.propagation import strip
 from keras_grapes.nir import neurons
 from keras_grapes.nir.package import nir_package
 
+__all__ = ["export_nir"]
 
-def export_nir(model, path, dt=1e-3):
+
+def export_nir(model: keras.Model, path: str | os.PathLike, dt: float = 1e-3):
     """Writes a spiking model as a file of the Neuromorphic Intermediate Representation (NIR).
 
     Simulators and compilers for neuromorphic chips read such files. A unit with
@@ -30,6 +35,11 @@ def export_nir(model, path, dt=1e-3):
     | `recurrent=True`       | edges from the neuron to a `Linear` and back                |
     | `activation="linear"`, | `LI`, or `I` for decay 1, the readout that puts out its     |
     | `reset="none"`         | potential                                                   |
+
+    `kg.Spiking` is a neuron without weights: `kg.LIF(reset="zero")` becomes `LIF` or `IF`,
+    `kg.LeakyIntegrator` `LI` or `I`, and `kg.Synaptic(reset="zero")` `CubaLIF`, with
+    `tau_syn = dt / (1 - synaptic_decay)`, `w_in = 1 / (1 - synaptic_decay)`, and the rest as above.
+    What its layer has learned goes into the node, and lateral inhibition is a recurrence.
 
     The nodes have the names of their layers. `Dense`, `Conv2D`, `AveragePooling2D` (these within
     `keras.layers.TimeDistributed`), `Flatten`, `Reshape`, `Permute`, `Add` and `Rescaling` have
@@ -217,6 +227,8 @@ class _Writer:
 
     def _units(self, layer, signal):
         cell = layer.cell
+        if type(cell) is SpikingCell:
+            return self._neurons(layer, signal)
         if type(cell) not in (SNUCell, SSNUCell, ConvSNU2DCell):
             raise ValueError(
                 _refusal(layer, f"NIR has no equivalent of the cell {type(cell).__name__}")
@@ -241,13 +253,7 @@ class _Writer:
                         f"train it with {argument}={needed!r}",
                     )
                 )
-        for argument in ("go_backwards", "return_state"):
-            if getattr(layer, argument):
-                raise ValueError(
-                    _refusal(layer, f"NIR has no {argument}=True", f"make it with {argument}=False")
-                )
-        if not signal.is_timed:
-            raise ValueError(_refusal(layer, "what it takes has no axis of time"))
+        self._check_loop(layer, signal)
         threshold = None
         bias = np.zeros(1) if cell.bias is None else _values(cell.bias)
         if is_spiking:
@@ -264,18 +270,74 @@ class _Writer:
             threshold = None if threshold is None else np.reshape(threshold, (-1, 1, 1))
         else:
             current = self._linear(layer, signal, cell.kernel, None, "_kernel")
+        node = self._node_of_units(layer, leak, threshold, current.shape)
+        result = self._next(current, layer.name, node, current.shape)
+        if cell.recurrent_kernel is not None:
+            self._feed_back(f"{layer.name}_recurrent_kernel", result, cell.recurrent_kernel)
+        return dataclasses.replace(result, is_timed=layer.return_sequences)
+
+    def _neurons(self, layer, signal):
+        cell, neuron = layer.cell, layer.cell.given_neuron
+        if type(neuron) not in (LIF, LeakyIntegrator, Synaptic):
+            raise ValueError(
+                _refusal(layer, f"NIR has no equivalent of the neuron {type(neuron).__name__}")
+            )
+        if neuron.fires and neuron.reset != "zero":
+            raise ValueError(
+                _refusal(layer, f"NIR has no reset={neuron.reset!r}", 'train it with reset="zero"')
+            )
+        self._check_loop(layer, signal)
+
+        def values(name, of=_field):
+            """Those of the units, in NIR's order."""
+            if not hasattr(neuron, name):
+                return None
+            placed = np.empty(signal.places.size)
+            placed[signal.places.ravel()] = np.broadcast_to(
+                of(cell, name), signal.places.shape
+            ).ravel()
+            return placed.reshape(signal.shape)
+
+        node = self._node_of_units(
+            layer,
+            values("decay", _leak_of_field),
+            values("threshold"),
+            signal.shape,
+            values("synaptic_decay", _leak_of_field),
+        )
+        name = self._add_node(layer.name, node, signal.sources)
+        result = dataclasses.replace(signal, sources=(name,))
+        if cell.lateral_inhibition:
+            if len(signal.shape) != 1:
+                raise ValueError(
+                    _refusal(layer, "it inhibits images", "train it with lateral_inhibition=0")
+                )
+            self._feed_back(f"{layer.name}_inhibition", result, cell.feedback_kernel())
+        return dataclasses.replace(result, is_timed=layer.return_sequences)
+
+    def _check_loop(self, layer, signal):
+        for argument in ("go_backwards", "return_state"):
+            if getattr(layer, argument):
+                raise ValueError(
+                    _refusal(layer, f"NIR has no {argument}=True", f"make it with {argument}=False")
+                )
+        if not signal.is_timed:
+            raise ValueError(_refusal(layer, "what it takes has no axis of time"))
+
+    def _node_of_units(self, layer, leak, threshold, shape, synaptic_leak=None):
         try:
-            node = neurons.to_node(leak, threshold, current.shape, self.dt)
+            node = neurons.to_node(leak, threshold, shape, self.dt, synaptic_leak)
         except ValueError as error:
             raise ValueError(_refusal(layer, str(error))) from error
         if not layer.return_sequences:
             node.metadata = {"return_sequences": False}
-        result = self._next(current, layer.name, node, current.shape)
-        if cell.recurrent_kernel is not None:
-            recurrence = self.nir.Linear(_values(cell.recurrent_kernel).T)
-            name = self._add_node(f"{layer.name}_recurrent_kernel", recurrence, result.sources)
-            self.edges.append((name, result.sources[0]))
-        return dataclasses.replace(result, is_timed=layer.return_sequences)
+        return node
+
+    def _feed_back(self, name, signal, kernel):
+        """Adds edges from units through weights back to them."""
+        node = self.nir.Linear(np.ascontiguousarray(_values(kernel).T))
+        name = self._add_node(name, node, signal.sources)
+        self.edges.append((name, signal.sources[0]))
 
     def _dense(self, layer, signal):
         self._check_activation(layer)
@@ -529,11 +591,29 @@ def _values(weight):
 
 
 def _leak(cell):
-    """1 less the decay; of a learned decay from its logit, so that it is exact near 1."""
+    """1 less the decay of an SNU."""
     if cell.decay_logit is None:
         return np.array(1.0 - cell.decay)
-    logit = keras.ops.convert_to_numpy(cell.decay_logit).astype("float64")
-    return 1.0 / (1.0 + np.exp(logit))
+    return _leak_of_logit(cell.decay_logit)
+
+
+def _leak_of_logit(logit):
+    """1 less a learned decay, from its logit, so that it is exact near 1."""
+    return 1.0 / (1.0 + np.exp(keras.ops.convert_to_numpy(logit).astype("float64")))
+
+
+def _field(cell, name):
+    """The value of a field of a neuron, learned or given."""
+    if name not in cell.trainable_parameters:
+        return np.array(getattr(cell.given_neuron, name))
+    return _values(dict(zip(cell.trainable_parameters, cell.parameters()))[name])
+
+
+def _leak_of_field(cell, name):
+    """1 less the value of a field."""
+    if name not in cell.trainable_parameters:
+        return 1.0 - _field(cell, name)
+    return _leak_of_logit(cell.parameter_weights[name])
 
 
 def _same_padding(weight, images, stride):

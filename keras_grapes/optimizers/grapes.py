@@ -3,12 +3,14 @@
 import contextlib
 import threading
 import warnings
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
-from keras_grapes import backend
+from keras_grapes import backend, keras_hooks
 from keras_grapes.groups import error_modulated, path_of
+from keras_grapes.keras_hooks import StateOfInner, of_inner
 from keras_grapes.modulation import Modulation
 from keras_grapes.optimizers.inner_optimizer import (
     check_rate_is_used,
@@ -18,23 +20,11 @@ from keras_grapes.optimizers.inner_optimizer import (
 )
 from keras_grapes.optimizers.variable_grouping import ModelGrouping, NameGrouping, StoredGrouping
 
-
-def _of_inner(name):
-    """A property that reads and writes the inner optimizer's attribute of that name."""
-
-    def read(self):
-        return getattr(self.inner_optimizer, name)
-
-    def write(self, value):
-        # Keras's own `__init__` sets its defaults before there is an inner optimizer.
-        if hasattr(self, "inner_optimizer"):
-            setattr(self.inner_optimizer, name, value)
-
-    return property(read, write)
+__all__ = ["Grapes"]
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
-class Grapes(keras.optimizers.Optimizer):
+class Grapes(StateOfInner, keras.optimizers.Optimizer):
     """Optimizer that wraps another one and modulates its learning rate node by node.
 
     This is the local version of GRAPES: the kernel weights that enter node `n` of a hidden layer
@@ -66,7 +56,7 @@ class Grapes(keras.optimizers.Optimizer):
     Args:
         inner_optimizer: A `keras.optimizers.Optimizer`, its name such as `"adam"`, or its config.
         model: A built `keras.Model`, the one that is trained. Defaults to `None`.
-        modulation: A `keras_grapes.Modulation`. Defaults to `None`, GRAPES with its defaults.
+        modulation: A `keras_grapes.Modulation`. Defaults to `Modulation()`, GRAPES.
         name: String. Defaults to `None`, an automatic name such as `"grapes"`.
         output_layers: List of layers of `model`, or of their names or paths, that compute its
             outputs and are not modulated; an empty one modulates all. Needed where they cannot be
@@ -100,14 +90,14 @@ class Grapes(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        inner_optimizer,
-        model=None,
-        modulation=None,
-        name=None,
+        inner_optimizer: keras.optimizers.Optimizer | str | dict,
+        model: keras.Model | None = None,
+        modulation: Modulation = Modulation(),
+        name: str | None = None,
         *,
-        output_layers=None,
+        output_layers: Sequence[keras.layers.Layer | str] | None = None,
         **kwargs,
-    ):
+    ) -> None:
         if kwargs:
             argument = next(iter(kwargs))
             raise ValueError(
@@ -127,20 +117,17 @@ class Grapes(keras.optimizers.Optimizer):
                 f"output_layers={output_layers!r} and model=None. Pass the model too: "
                 "Grapes(..., model=model, output_layers=[...])."
             )
-        if model is None:
-            variable_grouping = NameGrouping()
-        else:
+        variable_grouping: NameGrouping | ModelGrouping | StoredGrouping = NameGrouping()
+        if model is not None:
             variable_grouping = ModelGrouping(model, output_layers)
         super().__init__(learning_rate=0.0, name=name)
         self.modulation = modulation
         self._grouping = variable_grouping
         self._step = _Step(is_reached=is_kerass_own(inner_optimizer))
         backend.update_one_by_one(inner_optimizer)
-        self._plain_update_step = inner_optimizer.update_step
-        # Keras hands one rate to all variables; `update_step` is the only place that knows which
-        # variable it is for. It is replaced on the instance, so that all else of the inner
-        # optimizer runs as ever: clipping, weight decay, accumulation, averages, loss scaling.
-        inner_optimizer.update_step = self._modulated_update_step
+        self._plain_update_step = keras_hooks.replace_update_step(
+            inner_optimizer, self._modulated_update_step
+        )
         self.inner_optimizer = inner_optimizer
 
     def build(self, variables):
@@ -164,7 +151,7 @@ class Grapes(keras.optimizers.Optimizer):
         for place, group in enumerate(groups):
             for index, (kernel, key) in enumerate(zip(group.variables, group.keys)):
                 if key in known:
-                    position = self.inner_optimizer._get_variable_index(kernel)
+                    position = keras_hooks.variable_index(self.inner_optimizer, kernel)
                     self._step.places.setdefault(position, (place, index))
         if self._step.places and not self._step.is_reached:
             kernel = self._trainable_variables[min(self._step.places)]
@@ -251,7 +238,7 @@ class Grapes(keras.optimizers.Optimizer):
         variables = self._trainable_variables if variables is None else variables
         self._check_variables_are_known(variables)
         for gradient, variable in zip(grads, variables):
-            position = self.inner_optimizer._get_variable_index(variable)
+            position = keras_hooks.variable_index(self.inner_optimizer, variable)
             overwritten = getattr(variable, "overwrite_with_gradient", False)
             if gradient is not None and position in self._step.places and not overwritten:
                 return variable
@@ -259,7 +246,7 @@ class Grapes(keras.optimizers.Optimizer):
 
     def _modulated_update_step(self, gradient, variable, learning_rate):
         """Runs as `inner_optimizer.update_step`."""
-        place = self._step.places.get(self.inner_optimizer._get_variable_index(variable))
+        place = self._step.places.get(keras_hooks.variable_index(self.inner_optimizer, variable))
         if place is not None:
             self._step.is_reached = True
             group_place, index = place
@@ -275,31 +262,22 @@ class Grapes(keras.optimizers.Optimizer):
 
     # The state and the settings are those of the inner optimizer.
 
-    weight_decay = _of_inner("weight_decay")
-    clipnorm = _of_inner("clipnorm")
-    global_clipnorm = _of_inner("global_clipnorm")
-    clipvalue = _of_inner("clipvalue")
-    use_ema = _of_inner("use_ema")
-    ema_momentum = _of_inner("ema_momentum")
-    ema_overwrite_frequency = _of_inner("ema_overwrite_frequency")
-    gradient_accumulation_steps = _of_inner("gradient_accumulation_steps")
-    loss_scale_factor = _of_inner("loss_scale_factor")
-    learning_rate = _of_inner("learning_rate")
+    weight_decay = of_inner("weight_decay")
+    clipnorm = of_inner("clipnorm")
+    global_clipnorm = of_inner("global_clipnorm")
+    clipvalue = of_inner("clipvalue")
+    use_ema = of_inner("use_ema")
+    ema_momentum = of_inner("ema_momentum")
+    ema_overwrite_frequency = of_inner("ema_overwrite_frequency")
+    gradient_accumulation_steps = of_inner("gradient_accumulation_steps")
+    loss_scale_factor = of_inner("loss_scale_factor")
+    learning_rate = of_inner("learning_rate")
     iterations = property(lambda self: self.inner_optimizer.iterations)
     variables = property(lambda self: self.inner_optimizer.variables)
-    # What Keras's callbacks and wrappers read.
-    _iterations = _of_inner("_iterations")
-    _learning_rate = _of_inner("_learning_rate")
-    _trainable_variables = _of_inner("_trainable_variables")
-    _trainable_variables_indices = _of_inner("_trainable_variables_indices")
-    _model_variables_moving_average = property(
-        lambda self: self.inner_optimizer._model_variables_moving_average
-    )
 
     def __dir__(self):
-        # Keras's savers walk over `dir`: without this they would write the inner optimizer's
-        # state a second time.
-        return [name for name in super().__dir__() if name != "inner_optimizer"]
+        # Its state is that of the inner optimizer, which would be saved a second time.
+        return keras_hooks.attributes_to_save(super().__dir__(), hidden="inner_optimizer")
 
     def set_weights(self, weights):
         self.inner_optimizer.set_weights(weights)
@@ -313,7 +291,7 @@ class Grapes(keras.optimizers.Optimizer):
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         # The base class's config holds only arguments that belong to the inner optimizer.
         return {
             "name": self.name,

@@ -2,15 +2,15 @@
 
 import math
 
-import keras
-
 from keras_grapes import backend, graph
+from keras_grapes.checks import check_model
 from keras_grapes.groups import (
     Group,
     group_by_name,
     is_kernel_name,
     is_unknown,
     path_of,
+    tied_notes,
     weight_layers,
 )
 from keras_grapes.optimizers.variable_paths import AmbiguousPathsError, pair_by_path
@@ -43,15 +43,11 @@ class ModelGrouping:
 
     Args:
         model: A built `keras.Model`.
-        output_layers: As in `keras_grapes.grouping.weight_layers`.
+        output_layers: As in `keras_grapes.groups.weight_layers`.
     """
 
     def __init__(self, model, output_layers=None):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                "`model` must be a `keras.Model`. Received: "
-                f"model={model!r} of type {type(model).__name__}"
-            )
+        check_model("model", model)
         if not model.weights:
             raise ValueError(
                 f"`model` must be built, so that its layers have weights. Received: model "
@@ -91,6 +87,7 @@ class ModelGrouping:
             *_adapter_notes(variables),
             *_unknown_weights_notes(entries),
             *_unknown_output_notes(entries),
+            *tied_notes(entries),
         ]
         if not groups and not notes:
             why = "has no hidden layer with a kernel"

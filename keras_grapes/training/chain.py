@@ -6,6 +6,8 @@ import keras
 
 from keras_grapes.wiring import Site
 
+__all__ = []
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:

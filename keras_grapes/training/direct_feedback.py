@@ -7,6 +7,8 @@ from keras_grapes.training.feedback import FeedbackModel
 from keras_grapes.training.presynaptic import Leaving
 from keras_grapes.training.projection import check_size, projections
 
+__all__ = []
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:

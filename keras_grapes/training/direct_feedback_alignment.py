@@ -5,35 +5,38 @@ import keras
 from keras_grapes.training.direct_feedback import DirectFeedback, Source
 from keras_grapes.training.feedback import send_error
 
+__all__ = ["DirectFeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class DirectFeedbackAlignment(DirectFeedback):
     """Trains a model by direct feedback alignment (DFA) in place of back-propagation.
 
-    The error `e` of the output layer, the derivative of the loss by its pre-activations, goes
-    straight to every hidden layer by a fixed random kernel of its own: `delta[l] = (e B[l]^T) *
-    f'(a[l])`. The updates of the layers do not wait for each other, and the weights above a hidden
-    layer play no part in its update. The output layer learns as by back-propagation.
+    The error `e` of the output layer is the derivative of the loss with respect to its
+    pre-activations. It goes directly to every hidden layer, each through its own fixed random
+    kernel: `delta[l] = (e B[l]^T) * f'(a[l])`. The updates of the layers do not wait for each
+    other, and the update of a hidden layer does not depend on the weights above it. The output
+    layer learns as with back-propagation.
 
-    Use, trained layers and optimizers are those of `keras_grapes.FeedbackAlignment`, and so are the
-    graphs: every tensor that is handed to layers with kernels gets the output error through a
-    kernel of its own, in place of the errors of these layers. Between the layers with kernels all
-    is exact, skips included. With several outputs, a tensor gets the errors of those that it leads
-    to, side by side. The error arrives behind the activation, normalization and dropout that follow
-    a hidden layer, ahead of the pooling and `Flatten` after these: in a convolutional net, at every
-    place of the output map.
+    Use, trained layers, graphs and optimizers are as in `keras_grapes.FeedbackAlignment`. Every
+    tensor that feeds layers with kernels gets the output error through its own kernel, in place of
+    the errors of these layers. Between the layers with kernels all gradients are exact, skips
+    included. With several outputs, a tensor gets the errors of those outputs that it leads to,
+    concatenated. The error arrives after the activation, normalization and dropout that follow a
+    hidden layer, and before the pooling and `Flatten` after these: in a convolutional network, at
+    every place of the output map.
 
-    Where the output has time steps or places of its own and the hidden tensor has the same, they
-    share one kernel `(units, outputs)`, and the error of each goes to that one. Where only the
-    hidden tensor has time steps, as ahead of a recurrent or spiking layer that returns its last
+    If the output and the hidden tensor have the same time steps or places, these share one kernel
+    `(units, outputs)`, and the error of each step or place goes to the same step or place. If only
+    the hidden tensor has time steps, as before a recurrent or spiking layer that returns its last
     output, all steps get the same error. Within a recurrent or spiking layer errors go back through
-    time exactly; the error of a spiking output layer is that of its input current.
+    time exactly. The error of a spiking output layer is that of its input current.
 
-    With `modulation` the importance is presynaptic: a hidden node is as important as the sum of
-    the absolute weights that leave it. For a channel of a map it runs over all the places that the
+    With `modulation` the importance is presynaptic: the importance of a hidden node is the sum of
+    the absolute weights that leave it. For a channel of a map the sum runs over all places that the
     map feeds, through pooling, `Flatten`, skips and concatenations.
 
-    A rule of your own that sends something else than the error overrides `sent_error`.
+    A rule of your own that sends something other than the error overrides `sent_error`.
 
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training

@@ -9,26 +9,29 @@ from keras_grapes import backend
 from keras_grapes.training.direct_feedback import DirectFeedback, Source
 from keras_grapes.training.feedback import send_error
 
+__all__ = ["DirectRandomTargetProjection"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class DirectRandomTargetProjection(DirectFeedback):
     """Trains a model by direct random target projection (DRTP) in place of back-propagation.
 
-    As `keras_grapes.DirectFeedbackAlignment`, with the targets in place of the output error: `y*`,
-    one-hot where they are class indices, goes straight to every hidden layer by a fixed random
-    kernel of its own, `delta[l] = (y* B[l]^T) * f'(a[l])`. No hidden layer waits for the output.
-    The output layer learns from the loss as by back-propagation.
+    Like `keras_grapes.DirectFeedbackAlignment`, with the targets in place of the output error: the
+    targets `y*` (one-hot if they are class indices) go directly to every hidden layer, each through
+    its own fixed random kernel, `delta[l] = (y* B[l]^T) * f'(a[l])`. No hidden layer waits for the
+    output. The output layer learns from the loss as with back-propagation.
 
-    The hidden layers learn from the mean of `delta` over the batch, and over the time steps or
-    places that the targets have, weighted by `sample_weight`, whatever the loss. In a training loop
-    of your own take the gradients of `rule.compute_loss(x, y, rule(x, training=True))`: from
-    another loss the hidden layers learn nothing.
+    Whatever the loss is, the hidden layers learn from the mean of `delta` over the batch and over
+    the time steps or places of the targets, weighted by `sample_weight`. In your own training loop
+    take the gradients of `rule.compute_loss(x, y, rule(x, training=True))`: from another loss the
+    hidden layers learn nothing.
 
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
             this model trains `model`.
-        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults: what comes
-            to each hidden node is multiplied by a factor that depends on the weights that leave it.
+        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults: what each
+            hidden node receives is multiplied by a factor that depends on the weights that leave
+            it.
             Defaults to `None`, no modulation.
         feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
             or a function of a shape; a function without a name is not saved, the kernels are.

@@ -2,34 +2,37 @@
 
 import abc
 import functools
-import numbers
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_grapes import backend, graph
+from keras_grapes.checks import check_seed
 from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
+from keras_grapes.types import Array, Initializer
 from keras_grapes.wiring import Wiring
+
+__all__ = ["FeedbackModel"]
 
 
 class FeedbackModel(keras.Model, abc.ABC):
-    """Base class of the models that train by another transport of errors than back-propagation.
+    """Base class of the models that transport errors in another way than back-propagation.
 
-    The forward pass is that of the wrapped model. A rule is nothing but another backward pass: the
-    layers with kernels are cut from their inputs by `stop_gradient`, and `route_error` says which
-    errors come in place of the ones that back-propagation would bring. All between these layers is
-    differentiated as ever. Whatever is done with the gradients is Keras's own, so that a training
-    loop of one's own trains by the rule too.
+    The forward pass is that of the wrapped model. A rule is another backward pass: `stop_gradient`
+    cuts the layers with kernels from their inputs, and `route_error` says which errors replace
+    those of back-propagation. Everything between these layers is differentiated as usual. What
+    happens to the gradients is up to Keras, so that your own training loop follows the rule too.
 
     A rule of your own overrides `feedback_shapes` and `route_error`; one that is close to another
-    rule overrides `FeedbackAlignment.backward_kernel` or `DirectFeedbackAlignment.sent_error`. What
-    these methods read must be set ahead of `super().__init__`.
+    rule overrides `FeedbackAlignment.backward_kernel` or `DirectFeedbackAlignment.sent_error`. Set
+    the attributes that these methods read before `super().__init__`.
 
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
             this model trains `model`.
-        modulation: A `keras_grapes.Modulation`, or `True` for GRAPES with its defaults. Defaults to
+        modulation: A `keras_grapes.Modulation`, or `True` for `Modulation()`, GRAPES. Defaults to
             `None`, no modulation.
         feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
             or a function of a shape. Defaults to `"he_uniform"`.
@@ -60,15 +63,19 @@ class FeedbackModel(keras.Model, abc.ABC):
     """
 
     def __init__(
-        self, model, modulation=None, feedback_initializer="he_uniform", seed=None, **kwargs
-    ):
+        self,
+        model: keras.Model,
+        modulation: Modulation | bool | None = None,
+        feedback_initializer: Initializer = "he_uniform",
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
         wiring = Wiring(model, type(self).__name__)
-        if modulation is False:
-            modulation = None
+        if modulation is True:
+            modulation = Modulation()
         if modulation is not None:
             modulation = Modulation.get(modulation)
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
-            raise TypeError(f"`seed` must be an int or None. Received: seed={seed!r}")
+        seed = check_seed("seed", seed, error=TypeError)
         initializer = initialization.get_initializer(feedback_initializer)
 
         # No autocast: the wrapped layers cast, each by its own policy.
@@ -77,7 +84,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         self.wiring = wiring
         self.modulation = modulation
         self.feedback_initializer = initializer
-        self.seed = None if seed is None else int(seed)
+        self.seed = seed
         if modulation is not None:
             self._check_nodes()
         self.check()
@@ -133,7 +140,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     # What a rule says of itself.
 
     def check(self):
-        """Raises a `ValueError` where the rule cannot train a model that others can."""
+        """Raises a `ValueError` if this rule cannot train a model that other rules can."""
 
     @abc.abstractmethod
     def feedback_shapes(self):
@@ -144,7 +151,7 @@ class FeedbackModel(keras.Model, abc.ABC):
 
     @abc.abstractmethod
     def route_error(self, site, inputs, outputs, current):
-        """Returns what the linear map of a layer puts out, its error sent on as the rule has it.
+        """Returns the output of a layer's linear map, whose error goes where the rule sends it.
 
         Args:
             site: The `keras_grapes.wiring.Site`, a call of the layer.
@@ -169,7 +176,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def build(self, input_shape):
         pass  # All weights exist.
 
-    def call(self, inputs, training=None, backpropagate=False):
+    def call(self, inputs: Any, training: bool | None = None, backpropagate: bool = False) -> Any:
         # Keras hands `training` on to the layers that are called in here.
         inputs = self._flat_inputs(inputs)
         if backpropagate:
@@ -282,7 +289,7 @@ class FeedbackModel(keras.Model, abc.ABC):
     def _input_names(self):
         if isinstance(self._structures[0], dict):
             return sorted(self._structures[0])
-        return [tensor._keras_history[0].name for tensor in self.model.inputs]
+        return [graph.tensor_name(tensor) for tensor in self.model.inputs]
 
     def _flat_inputs(self, inputs):
         if isinstance(inputs, dict):
@@ -299,8 +306,10 @@ class FeedbackModel(keras.Model, abc.ABC):
             for x, tensor in zip(flat, self.model.inputs)
         ]
 
-    def gradients(self, x, y, sample_weight=None, backpropagate=False):
-        """Returns the gradients that the rule gives for a batch, with nothing changed by it.
+    def gradients(
+        self, x: Array, y: Array, sample_weight: Array | None = None, backpropagate: bool = False
+    ) -> list:
+        """Returns the gradients of the rule for a batch; nothing changes.
 
         The forward pass is that of inference: no dropout, and the moving statistics of batch
         normalization.
@@ -353,7 +362,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         super().set_weights(weights)
         self._awaits_kernels = False
 
-    def get_config(self):
+    def get_config(self) -> dict:
         modulation = self.modulation
         return {
             "name": self.name,

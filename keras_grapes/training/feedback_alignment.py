@@ -6,42 +6,43 @@ from keras import ops
 from keras_grapes import backend
 from keras_grapes.training.feedback import FeedbackModel, send_error
 
+__all__ = ["FeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class FeedbackAlignment(FeedbackModel):
     """Trains a model by feedback alignment (FA) in place of back-propagation.
 
-    Back-propagation takes the error of a layer to the one below by the transposed weights. Here a
-    fixed random kernel `B` of the same shape takes their place: `delta[l] = (delta[l+1] B[l]^T) *
-    f'(a[l])`. The weights align with the feedback while they learn. The output layer learns as by
-    back-propagation.
+    Back-propagation sends the error of a layer to the layer below through the transposed weights.
+    This rule uses a fixed random kernel `B` of the same shape instead: `delta[l] = (delta[l+1]
+    B[l]^T) * f'(a[l])`. While the weights learn, they align with the feedback. The output layer
+    learns as with back-propagation.
 
-    The rule is local to a layer: where a layer with a kernel hands its error to its input, `B`
-    stands in for the kernel. All else is exact: activations, normalization, dropout, pooling, skips
-    and branches, regularizers, and what the units of a recurrent or spiking layer do over time
-    within their layer, their recurrent kernel included. So the model may be any graph of layers,
+    The rule is local to a layer: where a layer with a kernel passes its error to its input, `B`
+    replaces the kernel. All other gradients are exact: activations, normalization, dropout,
+    pooling, skips and branches, regularizers, and the dynamics of recurrent and spiking units
+    within their layer, recurrent kernel included. The model may therefore be any graph of layers,
     with several inputs and outputs, and with layers that are called more than once.
 
     The model predicts what the wrapped model predicts and behaves as any Keras model: `compile`
     takes any optimizer, loss and metric, and `fit`, `evaluate`, `predict`, `save` and callbacks are
-    Keras's own. A training loop of your own trains by the rule too: the gradients that a
-    `tf.GradientTape` gives for the loss of `rule(x, training=True)` are those of the rule.
-    `rule(x, backpropagate=True)` is the call with the gradients of back-propagation.
-    `keras_grapes.callbacks.AlignmentAngle` compares the two. `rule.model` is the wrapped model:
-    export that one for serving.
+    Keras's own. Your own training loop follows the rule too: for the loss of `rule(x,
+    training=True)` a `tf.GradientTape` gives the gradients of the rule.
+    `rule(x, backpropagate=True)` gives those of back-propagation.
+    `keras_grapes.callbacks.AlignmentAngle` compares the two. `rule.model` is the wrapped model;
+    export this one for serving.
 
     Trained layers: `Dense`, `EinsumDense`, `Conv1D` to `Conv3D`, their transposed, depthwise and
     separable kinds, `SimpleRNN`, `keras_grapes.SNU`, `SSNU` and `ConvSNU2D`, and layers whose
-    linear map you tell by `keras_grapes.register_linear_map`. Through a convolution the error goes
-    by a transposed convolution with `B`.
+    linear map you register with `keras_grapes.register_linear_map`. Through a convolution the error
+    goes backward by a transposed convolution with `B`.
 
-    With `modulation` the error is multiplied at the output of each hidden layer, as by
-    `keras_grapes.propagate`, and the factors compound towards the input. An optimizer
-    `keras_grapes.Grapes` gives the local version of GRAPES on the same rule, with the importance
-    taken from the incoming weights; it is refused together with `modulation`, as each of them
-    modulates.
+    With `modulation` the error is multiplied at the output of each hidden layer, as with
+    `keras_grapes.propagate`, and the factors multiply from layer to layer towards the input. With a
+    `keras_grapes.Grapes` optimizer the rule uses the local version of GRAPES, with the importance
+    of the incoming weights. `compile` refuses both at once.
 
-    A rule of your own that hands errors down by other kernels overrides `backward_kernel`.
+    A rule of your own that passes errors down through other kernels overrides `backward_kernel`.
 
     Args:
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
@@ -84,7 +85,7 @@ class FeedbackAlignment(FeedbackModel):
     ...     keras.layers.Dense(8, activation="relu"),
     ...     keras.layers.Dense(3, activation="softmax"),
     ... ])
-    >>> rule = kg.FeedbackAlignment(model, modulation=True, seed=0)
+    >>> rule = kg.FeedbackAlignment(model, modulation=kg.Modulation(), seed=0)
     >>> rule.compile("sgd", loss="sparse_categorical_crossentropy")
     >>> [tuple(kernel.shape) for kernel in rule.feedback_kernels]
     [(8, 3)]
@@ -102,7 +103,7 @@ class FeedbackAlignment(FeedbackModel):
         return named
 
     def backward_kernel(self, kernel, feedback):
-        """Returns the kernel through which a layer hands its error to its input.
+        """Returns the kernel through which a layer passes its error to its input.
 
         Args:
             kernel: Tensor, the layer's kernel now.

@@ -10,24 +10,26 @@ from keras_grapes.training.chain import Chain
 from keras_grapes.training.feedback import FeedbackModel, send_error
 from keras_grapes.training.projection import check_size, projections
 
+__all__ = ["IndirectFeedbackAlignment"]
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class IndirectFeedbackAlignment(FeedbackModel):
     """Trains a model by indirect feedback alignment (IFA) in place of back-propagation.
 
-    The error `e` of the output layer goes to the first hidden layer by a fixed random kernel,
-    `delta[1] = (e B^T) * f'(a[1])`, and from there up, by the forward weights: `delta[l] =
-    (delta[l-1] W[l]) * f'(a[l])`. No transposed weights are needed. The output layer learns as by
+    The error `e` of the output layer goes to the first hidden layer through a fixed random kernel,
+    `delta[1] = (e B^T) * f'(a[1])`, and from there up through the forward weights: `delta[l] =
+    (delta[l-1] W[l]) * f'(a[l])`. No transposed weights are needed. The output layer learns as with
     back-propagation.
 
-    The rule is one of chains: it takes a model without skips and branches. Else use, trained layers
-    and optimizers are those of `keras_grapes.FeedbackAlignment`. The error
-    arrives at the first hidden layer where `keras_grapes.DirectFeedbackAlignment` brings it. On
-    its way up it takes the way of the values: of a maximum pooling the places that won, of an
-    average pooling the mean; dropout and normalization act on it by their derivatives alone.
+    The model must be a chain, without skips and branches. Otherwise use, trained layers and
+    optimizers are as in `keras_grapes.FeedbackAlignment`. The error arrives at the first hidden
+    layer at the same place as in `keras_grapes.DirectFeedbackAlignment`. On its way up it follows
+    the values: maximum pooling passes on the error of the largest values, average pooling the mean;
+    dropout and normalization multiply it by their derivatives.
 
-    With `modulation` the error of each hidden layer is multiplied by its factors and goes on so
-    multiplied: they compound towards the output.
+    With `modulation` the error of each hidden layer is multiplied by its factors, and the
+    multiplied error goes on: the factors multiply from layer to layer towards the output.
 
     Args:
         model: A built Sequential `keras.Model`, or a Functional one that is a single chain. Its

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = []
+
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
 class KernelsFromFile(keras.initializers.Initializer):

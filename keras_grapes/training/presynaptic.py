@@ -7,6 +7,8 @@ from keras import ops
 from keras_grapes import backend
 from keras_grapes.modulation import node_importance
 
+__all__ = []
+
 # A size for axes that are not known, more than any pooling window.
 _ANY_SIZE = 64
 

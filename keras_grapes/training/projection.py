@@ -5,6 +5,8 @@ import math
 
 from keras import ops
 
+__all__ = []
+
 # Values of a kernel: 1 GiB in float32.
 _LARGEST = 2**28
 

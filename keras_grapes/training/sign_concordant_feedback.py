@@ -3,8 +3,12 @@
 import keras
 from keras import ops
 
+from keras_grapes.modulation import Modulation
 from keras_grapes.training import initialization
 from keras_grapes.training.feedback_alignment import FeedbackAlignment
+from keras_grapes.types import Initializer
+
+__all__ = ["SignConcordantFeedback"]
 
 _MAGNITUDES = ("uniform", "fixed", "batch")
 
@@ -69,13 +73,13 @@ class SignConcordantFeedback(FeedbackAlignment):
 
     def __init__(
         self,
-        model,
-        magnitude="uniform",
-        modulation=None,
-        feedback_initializer="he_uniform",
-        seed=None,
+        model: keras.Model,
+        magnitude: str = "uniform",
+        modulation: Modulation | bool | None = None,
+        feedback_initializer: Initializer = "he_uniform",
+        seed: int | None = None,
         **kwargs,
-    ):
+    ) -> None:
         if not isinstance(magnitude, str) or magnitude not in _MAGNITUDES:
             raise ValueError(
                 f"`magnitude` must be one of {list(_MAGNITUDES)}. Received: magnitude={magnitude!r}"
@@ -138,5 +142,5 @@ class SignConcordantFeedback(FeedbackAlignment):
             self._seeds.state.assign(seeds)
         super().load_own_variables(own)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "magnitude": self.magnitude}

@@ -193,3 +193,40 @@ def test_what_cannot_be_counted():
     model = keras.Sequential([keras.Input((4, 3)), kg.SNU(2)])
     with pytest.raises(ValueError, match=r"`update_energy` must be .*-1"):
         kg.analysis.synaptic_operations(model, np.ones((1, 4, 3)), update_energy=-1)
+
+
+def test_layers_without_a_kernel_by_hand():
+    """Their weights are those of the layer before; they update, and inhibit each other."""
+    inputs = keras.Input((4, 3))
+    x = keras.layers.Dense(2, use_bias=False, kernel_initializer="ones", name="weights")(inputs)
+    x = kg.Spiking(kg.LIF(0.0, reset="none"), lateral_inhibition=0.1, name="units")(x)
+    x = keras.layers.Dense(5, name="last")(x)
+    outputs = kg.Spiking(kg.LeakyIntegrator(), name="readout")(x)
+    # Both units spike where there are two inputs or more, at steps 0, 1, and 3.
+    x = np.array([[[1, 1, 0], [1, 1, 1], [0, 0, 0], [0, 1, 1]]], "float32")
+    layers, _ = count(keras.Model(inputs, outputs), x, update_energy=1e-12)
+    assert list(layers) == ["weights", "units", "last", "readout"]
+    assert [layer.synaptic_operations for layer in layers.values()] == [7 * 2, 4 * 1, 6 * 5, 0]
+    assert [layer.multiply_accumulates for layer in layers.values()] == [24, 3 * 2, 40, 0]
+    assert [layer.updates for layer in layers.values()] == [0, 8, 0, 20]
+    assert layers["last"].is_spiking
+    assert layers["readout"].energy == pytest.approx(20e-12)
+
+
+def test_images_of_units_without_a_kernel():
+    convolution = keras.layers.Conv2D(2, 2, use_bias=False, kernel_initializer="ones", name="conv")
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4, 4, 1)),
+            keras.layers.TimeDistributed(convolution),
+            keras.layers.BatchNormalization(),
+            kg.Spiking(kg.LIF(), lateral_inhibition=0.1, name="units"),
+        ]
+    )
+    x = spikes(2, 5, 4, 4, 1)
+    layers, _ = count(model, x)
+    fired = model.predict(x, verbose=0)
+    assert fired[:, :-1].sum() > 0
+    # A spike inhibits the other filter at its place, once, at the next step.
+    assert layers["units"].synaptic_operations == fired[:, :-1].sum() / 2
+    assert layers["units"].updates == 5 * 3 * 3 * 2

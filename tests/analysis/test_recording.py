@@ -61,6 +61,47 @@ def test_every_kind_of_layer():
     np.testing.assert_array_equal(recorded["images"].spikes > 0, recorded["images"].potentials > 1)
 
 
+def test_layers_without_a_kernel():
+    """All states of all neurons, and a threshold that moves."""
+    inputs = keras.Input((8, 5, 5, 1))
+    x = keras.layers.TimeDistributed(keras.layers.Conv2D(2, 3))(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = kg.Spiking(kg.LIF(0.8), trainable_parameters={"threshold": "unit"}, name="images")(x)
+    x = keras.layers.Reshape((8, 18))(x)
+    x = keras.layers.Dense(4, kernel_initializer="ones")(x)
+    x = kg.Spiking(kg.ALIF(0.7, 1.0, 0.25, 0.5), lateral_inhibition=0.1, name="adapting")(x)
+    x = kg.Spiking(kg.Synaptic(0.5, 0.6), go_backwards=True, name="synaptic")(x)
+    readout = kg.Spiking(kg.LeakyIntegrator(), return_sequences=False, name="readout")
+    model = keras.Model(inputs, readout(x))
+    model.get_layer("images").cell.weights[0].assign(np.log([0.2, 0.4]))
+    x = np.random.default_rng(0).normal(size=(2, 8, 5, 5, 1))
+    recorded = kg.analysis.record(model, x)
+    assert {name: record.spikes.shape for name, record in recorded.items()} == {
+        "images": (2, 8, 3, 3, 2), "adapting": (2, 8, 4), "synaptic": (2, 8, 4),
+        "readout": (2, 8, 4),
+    }  # fmt: skip
+    images, adapting, synaptic, readout = recorded.values()
+    np.testing.assert_allclose(images.threshold, [0.2, 0.4], rtol=1e-6)
+    np.testing.assert_array_equal(images.spikes > 0, images.potentials > images.threshold)
+    assert images.spikes.any() and images.rates.shape == (2,)
+    adaptation = adapting.states["adaptation"]
+    assert list(adapting.states) == ["potential", "adaptation"]
+    fired = adapting.spikes
+    np.testing.assert_allclose(adaptation[:, 1:], 0.5 * adaptation[:, :-1] + fired[:, :-1])
+    np.testing.assert_allclose(adapting.threshold, 1 + 0.25 * adaptation)
+    np.testing.assert_array_equal(fired > 0, adapting.potentials > adapting.threshold)
+    assert fired.any() and adaptation.any()
+    kg.analysis.membrane_traces(adapting)
+    # From the last step of its input to the first.
+    current, before = synaptic.states["synaptic_current"], 0
+    for t, spike in enumerate(fired[:, ::-1].swapaxes(0, 1)):
+        before = 0.6 * before + spike
+        np.testing.assert_allclose(current[:, t], before, rtol=1e-6)
+    np.testing.assert_array_equal(synaptic.threshold, [1.0] * 4)
+    assert readout.threshold is None
+    np.testing.assert_allclose(readout.spikes[:, -1], model.predict(x, verbose=0), atol=1e-6)
+
+
 def test_masked_steps_do_not_count():
     model = keras.Sequential(
         [

@@ -31,8 +31,8 @@ def test_hand_calculated_angle_and_ratio():
     assert angle.epochs == [0, 1, 2]
     np.testing.assert_allclose(angle.angles["hidden"], 60, rtol=1e-5)
     np.testing.assert_allclose(angle.norm_ratios["hidden"], 2, rtol=1e-5)
-    np.testing.assert_allclose(history["angle_hidden"], 60, rtol=1e-5)
-    np.testing.assert_allclose(history["norm_ratio_hidden"], 2, rtol=1e-5)
+    np.testing.assert_allclose(history["alignment/hidden/angle"], 60, rtol=1e-5)
+    np.testing.assert_allclose(history["alignment/hidden/norm_ratio"], 2, rtol=1e-5)
 
 
 def test_zero_where_feedback_is_the_weights():
@@ -59,8 +59,8 @@ def test_other_callbacks_see_it(tmp_path):
     with open(tmp_path / "log.csv") as file:
         (row,) = csv.DictReader(file)
     for name in names(model):
-        assert 0 < float(row[f"angle_{name}"]) < 180
-        assert float(row[f"norm_ratio_{name}"]) > 0
+        assert 0 < float(row[f"alignment/{name}/angle"]) < 180
+        assert float(row[f"alignment/{name}/norm_ratio"]) > 0
 
 
 def test_training_is_the_same_without_it():
@@ -119,7 +119,7 @@ def test_layers_of_one_name_are_kept_apart():
     first, second = angle.angles
     assert "first" in first and "second" in second
     assert angle.angles[first] != angle.angles[second]
-    assert {f"angle_{first}", f"norm_ratio_{second}"} <= set(history)
+    assert {f"alignment/{first}/angle", f"alignment/{second}/norm_ratio"} <= set(history)
 
 
 def test_further_training_goes_on_and_another_model_begins_anew():

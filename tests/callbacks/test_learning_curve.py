@@ -28,11 +28,14 @@ def curve(max_accuracy, slowness, epochs=12):
 def test_logs_and_result():
     callback = kg.callbacks.LearningCurve()
     logs = drive(callback, curve(0.9, 2.5))
-    assert np.isnan([entry["slowness"] for entry in logs[:2]]).all()
+    assert np.isnan([entry["learning_curve/slowness"] for entry in logs[:2]]).all()
     for entry in logs[2:]:
-        assert entry["slowness"] == pytest.approx(2.5, rel=1e-5)
-        assert entry["max_accuracy"] == pytest.approx(0.9, rel=1e-5)
-    assert tuple(callback.fit) == (logs[-1]["max_accuracy"], logs[-1]["slowness"])
+        assert entry["learning_curve/slowness"] == pytest.approx(2.5, rel=1e-5)
+        assert entry["learning_curve/max_accuracy"] == pytest.approx(0.9, rel=1e-5)
+    assert tuple(callback.fit) == (
+        logs[-1]["learning_curve/max_accuracy"],
+        logs[-1]["learning_curve/slowness"],
+    )
     np.testing.assert_array_equal(callback.accuracy, curve(0.9, 2.5))
 
 
@@ -59,7 +62,7 @@ def test_what_cannot_be_fitted_ends_in_a_warning(values, start, message):
     with pytest.warns(UserWarning, match=message):
         logs = drive(callback, values, start)
     assert callback.fit is None
-    assert np.isnan(logs[-1]["slowness"])
+    assert np.isnan(logs[-1]["learning_curve/slowness"])
 
 
 def test_in_a_fit_of_keras(tmp_path):
@@ -81,14 +84,22 @@ def test_in_a_fit_of_keras(tmp_path):
     with open(tmp_path / "log.csv") as file:
         last = list(csv.DictReader(file))[-1]
     expected = kg.analysis.fit_plateau(history["val_accuracy"], max_accuracy="observed")
-    assert history["slowness"][-1] == float(last["slowness"]) == expected.slowness
-    assert history["max_accuracy"][-1] == float(last["max_accuracy"]) == expected.max_accuracy
+    assert (
+        history["learning_curve/slowness"][-1]
+        == float(last["learning_curve/slowness"])
+        == expected.slowness
+    )
+    assert (
+        history["learning_curve/max_accuracy"][-1]
+        == float(last["learning_curve/max_accuracy"])
+        == expected.max_accuracy
+    )
 
 
 def test_bad_use():
     with pytest.raises(ValueError, match="`max_accuracy` must be one of"):
         kg.callbacks.LearningCurve(max_accuracy="best")
-    with pytest.raises(ValueError, match="`chance` must be a number between"):
+    with pytest.raises(ValueError, match="`chance` must be a number from 0 to 1"):
         kg.callbacks.LearningCurve(chance=10)
     with pytest.raises(ValueError, match=r"needs 'val_accuracy'.*\['accuracy', 'loss'\]"):
         drive(kg.callbacks.LearningCurve(), [0.1], key="accuracy")

@@ -73,9 +73,15 @@ def own(model):
     [
         (lambda model: (model, kg.Grapes("sgd")), own),
         (lambda model: (model, kg.Grapes("adam", model=model)), own),
-        (lambda model: (kg.FeedbackAlignment(model, modulation=True), "sgd"), own),
-        (lambda model: (kg.IndirectFeedbackAlignment(model, modulation=True), "sgd"), own),
-        (lambda model: (kg.DirectFeedbackAlignment(model, modulation=True), "sgd"), presynaptic),
+        (lambda model: (kg.FeedbackAlignment(model, modulation=kg.Modulation()), "sgd"), own),
+        (
+            lambda model: (kg.IndirectFeedbackAlignment(model, modulation=kg.Modulation()), "sgd"),
+            own,
+        ),
+        (
+            lambda model: (kg.DirectFeedbackAlignment(model, modulation=kg.Modulation()), "sgd"),
+            presynaptic,
+        ),
         (lambda model: (kg.DirectFeedbackAlignment(model), kg.Grapes("sgd", model=model)), own),
     ],
 )

@@ -3,17 +3,19 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
-from examples import command_line, spiking_mnist
+import keras_grapes as kg
+from examples import command_line, data, spiking_mnist
 from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
     pytest.importorskip(module)
 
 SCRIPT = pathlib.Path(spiking_mnist.__file__)
-PICTURES = {"firing_rates.png", "learning_curves.png", "raster.png"}
+FILES = {"firing_rates.png", "model.keras", "output_potentials.png", "raster.png"}
 
 
 def parse(*arguments):
@@ -23,9 +25,9 @@ def parse(*arguments):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--steps", "0"], "argument --steps: must be a whole number of at least 1, received '0'"),
-        (["--test-steps", "x"], "argument --test-steps: must be a whole number"),
-        (["--learning-rate-factor", "-1"], "argument --learning-rate-factor: must be a number"),
+        (["--preset", "long"], "argument --preset: invalid choice: 'long'"),
+        (["--epochs", "0"], "argument --epochs: must be a whole number of at least 1"),
+        (["--hold-out", "-1"], "argument --hold-out: must be a whole number of at least 1"),
         (["--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
     ],
 )
@@ -39,25 +41,29 @@ def test_a_wrong_option_gives_one_line(arguments, message, capsys):
     assert message in captured.err
 
 
-def test_plain_and_grapes_start_from_the_same_weights(tmp_path):
-    options = parse("--output", str(tmp_path), "--steps", "3")
-    for plain, grapes in zip(spiking_mnist.VARIANTS[::2], spiking_mnist.VARIANTS[1::2]):
-        assert (plain.grapes, grapes.grapes) == (False, True)
-        models = [
-            spiking_mnist.build_model(variant, 9, 3, options, test_steps=5)
-            for variant in (plain, grapes)
-        ]
-        for one, other in zip(*(model.get_weights() for model in models), strict=True):
-            np.testing.assert_array_equal(one, other)
-        x = np.full((2, 9), 0.5, "float32")
-        assert models[0].layers[0](x).shape == (2, 5, 9)
-        assert models[0].layers[0](x, training=True).shape == (2, 3, 9)
+def test_every_layer_fires_from_the_start():
+    images = data.load("digits").flattened().test[0][:64]
+    model = spiking_mnist.build_model(64, 10, seed=0)
+    assert [layer.units for layer in model.layers[1:]] == [256, 256, 256, 10]
+    rates = {name: r.rates.mean() for name, r in kg.analysis.record(model, images).items()}
+    assert len(rates) == 4
+    assert all(0.02 < rate < 0.5 for rate in rates.values()), rates
+
+
+def test_what_is_held_out_is_not_trained_on():
+    train = np.arange(10), np.arange(10) + 100
+    (x, y), (held_x, held_y) = spiking_mnist.divide(train, 3)
+    assert (len(x), len(held_x)) == (7, 3)
+    assert sorted([*x, *held_x]) == list(range(10))
+    np.testing.assert_array_equal(y, x + 100)
+    np.testing.assert_array_equal(held_y, held_x + 100)
+    assert spiking_mnist.divide(train, None) == (train, None)
 
 
 @pytest.mark.slow
-def test_digits_train_well_above_chance(tmp_path):
+def test_digits_with_a_bar_and_a_number(tmp_path):
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--dataset", "digits", "--output", "out", "--test-steps", "60"],
+        [sys.executable, SCRIPT, "--dataset", "digits", "--output", "out"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -65,7 +71,13 @@ def test_digits_train_well_above_chance(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    rows = re.findall(r"^(s?SNU, \w+) +(\d+\.\d\d) % +(\d+\.\d\d) %", done.stdout, re.MULTILINE)
-    assert [row[0] for row in rows] == [variant.title for variant in spiking_mnist.VARIANTS]
-    assert all(float(row[2]) > 80 for row in rows)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES
+    assert "12/12" in done.stdout and "val_accuracy" in done.stdout
+    assert "silent" not in done.stdout
+    (reached,) = re.findall(r"Test accuracy after epoch 20: (\d+\.\d\d) %", done.stdout)
+    assert float(reached) > 94
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    model = keras.models.load_model(tmp_path / "out" / "model.keras")
+    images, labels = data.load("digits").flattened().test
+    tested = model.evaluate(images, labels, verbose=0)[1]
+    # Other spikes of the same images.
+    np.testing.assert_allclose(100 * tested, float(reached), atol=3)

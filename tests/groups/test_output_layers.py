@@ -354,3 +354,52 @@ def test_a_block_in_a_wrapper_is_no_guess():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3), kg.ErrorModulation(block)])
     assert output_layers(model) == ["dense"]
     assert guessed_layers(model) == []
+
+
+class TiedDecoder(layers.Layer):
+    """Multiplies by the kernel of another layer, transposed."""
+
+    def __init__(self, encoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+
+    def call(self, x):
+        return keras.ops.matmul(x, keras.ops.transpose(self.encoder.kernel))
+
+    def get_config(self):
+        encoder = keras.saving.serialize_keras_object(self.encoder)
+        return {**super().get_config(), "encoder": encoder}
+
+    @classmethod
+    def from_config(cls, config):
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        return cls(**{**config, "encoder": encoder})
+
+
+def tied_autoencoder():
+    i = keras.Input((6,))
+    first = layers.Dense(5, "tanh", name="first")
+    encoder = layers.Dense(3, "tanh", name="encoder")
+    outputs = TiedDecoder(encoder, name="decoder")(encoder(first(i)))
+    return keras.Model(i, outputs)
+
+
+def test_a_layer_that_a_tied_one_holds_counts_as_output_and_it_is_said():
+    model = tied_autoencoder()
+    assert output_layers(model) == ["encoder"]
+    with pytest.warns(UserWarning, match="'encoder' is taken for an output.*'decoder'.*=\\[\\]"):
+        propagated = kg.propagate(model)
+    wrapped = [one.name for one in propagated.layers if isinstance(one, kg.ErrorModulation)]
+    assert wrapped == ["first"]
+    grapes = kg.Grapes("sgd", model=model)
+    with pytest.warns(UserWarning, match="'encoder' is taken for an output layer"):
+        grapes.build(model.trainable_variables)
+    assert len(grapes.groups) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tied_layer_that_is_said_to_be_hidden_is_modulated():
+    model = tied_autoencoder()
+    grapes = kg.Grapes("sgd", model=model, output_layers=[])
+    grapes.build(model.trainable_variables)
+    assert len(grapes.groups) == 2

@@ -36,7 +36,7 @@ def gradients(layer, x, jit=None, **call):
     return (run if jit is None else tf.function(run, jit_compile=jit))()
 
 
-def pair(layer, x, modulation=None, **call):
+def pair(layer, x, modulation=kg.Modulation(), **call):
     """A plain layer and a wrapped one with the same weights."""
     plain = type(layer).from_config(layer.get_config())
     plain(x, **call)

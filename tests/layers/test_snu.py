@@ -1,5 +1,6 @@
 """Spiking neural units against hand calculation, NumPy and `keras.layers.RNN`."""
 
+import inspect
 import itertools
 import json
 import subprocess
@@ -736,3 +737,23 @@ def test_bad_inputs():
         kg.SNU(2).build((None, 3, None))
     with pytest.raises(ValueError, match="Wrap the recurrent layer"):
         kg.ErrorModulation(kg.SNUCell(2))
+
+
+@pytest.mark.parametrize(
+    "layer, cell, but",
+    [
+        (kg.SNU, kg.SNUCell, ""),
+        (kg.SSNU, kg.SSNUCell, ""),
+        (kg.SSNUCell, kg.SNUCell, ""),
+        (kg.ConvSNU2D, kg.SNUCell, "units recurrent"),
+    ],
+)
+def test_the_signature_names_every_argument_with_its_default(layer, cell, but):
+    def arguments(cls):
+        return {n: p.default for n, p in inspect.signature(cls.__init__).parameters.items()}
+
+    expected, found = arguments(cell), arguments(layer)
+    for name, default in expected.items():
+        if not name.startswith(tuple(but.split()) or ("-",)):
+            is_other = name == "activation" and "SSNU" in layer.__name__
+            assert found[name] == ("sigmoid" if is_other else default)

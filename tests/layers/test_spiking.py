@@ -138,6 +138,43 @@ def test_a_neuron_of_ones_own():
         np.testing.assert_allclose(actual, wanted, atol=2e-6)
 
 
+@pytest.mark.parametrize("trainable", [None, {"decay": "unit"}])
+def test_a_neuron_of_ones_own_in_a_loop_of_keras(trainable):
+    """`keras.layers.RNN` takes it step by step, and finds the same."""
+    rng = np.random.default_rng(5)
+    x = tf.constant(rng.uniform(0, 1, (2, 14, 3)), "float32")
+    errors = rng.normal(size=(2, 14, 3)).astype("float32")
+    cell = kg.SpikingCell(Quadratic(0.7), 0.2, trainable)
+    cell.build((2, 3))
+    loop = keras.layers.RNN(cell, return_sequences=True)
+    expected = values_and_gradients(loop, x, errors)
+    layer = kg.Spiking(Quadratic(0.7), 0.2, trainable)
+    for actual, wanted in zip(values_and_gradients(layer, x, errors), expected):
+        np.testing.assert_allclose(actual, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("steps", [50, 400])
+def test_a_neuron_of_ones_own_is_taken_by_the_loop_over_blocks(steps, monkeypatch):
+    """It is traced for one block of steps, forward and backward, however long the sequence is."""
+    calls = []
+    step = Quadratic.step
+
+    def counted(self, current, *rest):
+        calls.append(current.shape)
+        return step(self, current, *rest)
+
+    monkeypatch.setattr(Quadratic, "step", counted)
+    layer = kg.Spiking(Quadratic(0.7))
+    layer.build((2, steps, 3))
+    calls.clear()
+    errors = np.ones((2, steps, 3), "float32")
+    traced = tf.function(lambda x: values_and_gradients(layer, x, errors))
+    traced.get_concrete_function(tf.TensorSpec((2, steps, 3)))
+    assert 0 < len(calls) < 20
+    # The derivatives of all steps of a block at once.
+    assert calls[-1][0] > 1 and calls[-1][1:] == (2, 3)
+
+
 def convolutional():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

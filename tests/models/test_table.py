@@ -163,7 +163,7 @@ def test_what_is_not_modulated_says_why():
 
 def test_feedback_model():
     model = network()
-    table = rows(kg.summary(kg.FeedbackAlignment(model, modulation=True)))
+    table = rows(kg.summary(kg.FeedbackAlignment(model, modulation=kg.Modulation())))
     factor = reference.dense_factor(model.get_layer("h1").kernel)
     assert table["h1"][3] == f"{factor.mean():.3f}"
     assert table["h1"][-2:] == ["yes: error", "unknown"]

@@ -14,7 +14,7 @@ def run(graph, inputs, dt):
     (last,) = [name for name, node in graph.nodes.items() if kind(node) == "Output"]
     neurons = [name for name, node in graph.nodes.items() if hasattr(node, "r")]
     before = {name: np.zeros(np.shape(graph.nodes[name].r)) for name in neurons}
-    potentials = {name: 0.0 for name in neurons}
+    states = {name: 0.0 for name in neurons}
 
     def loops(name):
         """Weights that lead from a neuron straight back to it."""
@@ -31,7 +31,7 @@ def run(graph, inputs, dt):
                     before[name] if source == name else apply(graph.nodes[source], before[name])
                 )
             if name in neurons:
-                values[name], potentials[name] = step(node, arriving, potentials[name], dt)
+                values[name], states[name] = step(node, arriving, states[name], dt)
             else:
                 values[name] = apply(node, arriving)
         return values[name]
@@ -48,7 +48,16 @@ def kind(node):
     return type(node).__name__
 
 
-def step(node, current, potential, dt):
+def step(node, current, state, dt):
+    """Returns the output, and the state after it: the potential, or with it a synaptic current."""
+    if kind(node) == "CubaLIF":
+        potential, synaptic = state if isinstance(state, tuple) else (0.0, 0.0)
+        rate = dt / node.tau_syn.astype("float64")
+        synaptic = synaptic + rate * (node.w_in * current - synaptic)
+        potential = potential + dt / node.tau_mem * (node.v_leak - potential + node.r * synaptic)
+        spikes = (potential > node.v_threshold).astype("float64")
+        return spikes, (np.where(spikes > 0, node.v_reset, potential), synaptic)
+    potential = state
     rate = dt / node.tau.astype("float64") if hasattr(node, "tau") else dt
     leak = node.v_leak - potential if hasattr(node, "tau") else 0.0
     potential = potential + rate * (leak + node.r * current)

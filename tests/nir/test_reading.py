@@ -94,8 +94,48 @@ def test_bias_leak_and_sums_of_edges():
         output=nir.Output(np.array([4])),
     )
     model = check(written, spikes(2, 30, 3))
-    assert model.get_layer("c").trainable_decay == "unit"
-    assert not model.get_layer("c").cell.kernel.trainable
+    assert model.get_layer("c").trainable_parameters == {"decay": "unit", "threshold": "unit"}
+    assert not model.get_layer("e").trainable_parameters
+    assert [type(model.get_layer(name)).__name__ for name in "cdef"] == ["Spiking", "Dense"] + [
+        "Spiking"
+    ] * 2
+
+
+def cuba(shape, **changes):
+    values = {
+        "tau_syn": 0.004, "tau_mem": 0.005, "r": 5.0, "v_leak": 0.0, "v_threshold": 1.0,
+        "v_reset": 0.0, "w_in": 2.0, **changes,
+    }  # fmt: skip
+    return nir.CubaLIF(
+        **{name: np.broadcast_to(v, shape).astype("float32") for name, v in values.items()}
+    )
+
+
+def test_units_of_second_order():
+    differing = np.array([0.002, 0.003, 0.004, 0.008])
+    written = nir.NIRGraph.from_list(
+        nir.Linear(normal(4, 3)),
+        cuba(4, tau_syn=differing, tau_mem=differing[::-1], v_threshold=[0.5, 1.0, 0.3, 0.2]),
+        nir.Affine(normal(5, 4, seed=1), normal(5, seed=2)),
+        cuba(5, r=3.0),
+        nir.Linear(normal(2, 5, seed=3)),
+        nir.LI(
+            tau=np.full(2, 0.01, "float32"),
+            r=np.full(2, 10.0, "float32"),
+            v_leak=np.zeros(2, "float32"),
+        ),
+    )
+    model = check(written, spikes(2, 30, 3))
+    assert model.get_layer("cubalif").trainable_parameters == {
+        "decay": "unit", "threshold": "unit", "synaptic_decay": "unit"
+    }  # fmt: skip
+    neuron = model.get_layer("cubalif_1").neuron
+    assert neuron == kg.Synaptic(0.8, 0.75, 1.0, reset="zero")
+    images = nir.NIRGraph.from_list(
+        nir.Conv2d((4, 4), normal(2, 1, 2, 2), 1, 0, 1, 1, normal(2, seed=1)),
+        cuba((2, 3, 3), tau_mem=np.reshape([0.002, 0.004], (2, 1, 1))),
+    )
+    check(images, spikes(2, 12, 1, 4, 4))
 
 
 @pytest.mark.parametrize("recurrence", ["none", "scale", "subgraph"])
@@ -189,17 +229,22 @@ def flat(*nodes):
     return nir.NIRGraph.from_list(nir.Linear(normal(4, 3)), *nodes)
 
 
-CUBA = {name: np.full(4, 0.01, "float32") for name in ("tau_syn", "tau_mem", "r", "v_leak")}
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: flat(lif(4, reset=0.5)), r"'lif' of type LIF.*v_reset=\[0.5"),
         (lambda: flat(lif(4, tau=0.0005)), "'lif'.*tau=0.0005.*Give the `dt`"),
         (
-            lambda: flat(nir.CubaLIF(v_threshold=np.ones(4, "float32"), **CUBA)),
-            "'cubalif' of type CubaLIF.*no layer",
+            lambda: flat(nir.CubaLI(*np.full((4, 4), 0.01, "float32"))),
+            "'cubali' of type CubaLI.*no layer",
+        ),
+        (lambda: flat(cuba(4, v_leak=0.1)), r"'cubalif'.*leaks to a potential.*v_leak=\[0.1"),
+        (lambda: flat(cuba(4, v_reset=0.1)), r"'cubalif'.*v_reset=\[0.1"),
+        (lambda: flat(cuba(4, tau_syn=0.0001)), "'cubalif'.*tau=9.99.*Give the `dt`"),
+        (lambda: flat(cuba(4, v_threshold=0.0)), "'cubalif'.*a threshold above 0"),
+        (
+            lambda: flat(nir.Affine(normal(4, 4), normal(4)), lif(4, tau=[0.001, 0.002] * 2)),
+            "'lif'.*all or nothing",
         ),
         (lambda: flat(nir.Threshold(np.ones(4))), "'threshold' of type Threshold"),
         (lambda: flat(nir.Delay(np.ones(4))), "'delay' of type Delay"),

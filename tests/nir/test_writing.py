@@ -144,6 +144,80 @@ def test_network_in_numpy_and_back(tmp_path):
                 )
 
 
+def without_kernels():
+    """Every neuron that NIR has, with learned parameters, on images and vectors."""
+    timed = keras.layers.TimeDistributed
+    spiking = kg.Spiking
+    layers = [
+        timed(keras.layers.Conv2D(2, 2, kernel_initializer=normal(), name="conv")),
+        spiking(
+            kg.LIF(0.8, 0.7, reset="zero"),
+            trainable_parameters={"decay": "unit", "threshold": "unit"},
+            name="images",
+        ),
+        keras.layers.Reshape((-1, 24)),
+        keras.layers.Dense(6, kernel_initializer=normal(), name="first"),
+        spiking(kg.LIF(1.0, 0.9, reset="zero"), lateral_inhibition=0.25, name="inhibiting"),
+        keras.layers.Dense(5, kernel_initializer=normal(1.0, 1), name="second"),
+        spiking(
+            kg.Synaptic(0.7, 0.6, reset="zero"),
+            trainable_parameters={"synaptic_decay": "unit", "threshold": "scalar"},
+            name="synaptic",
+        ),
+        keras.layers.Dense(2, kernel_initializer=normal(1.0, 2), name="third"),
+        spiking(kg.LeakyIntegrator(0.9), name="readout"),
+    ]
+    model = keras.Sequential([keras.Input((None, 5, 4, 1)), *layers])
+    rng = np.random.default_rng(3)
+    for layer in model.layers:
+        if isinstance(layer, kg.Spiking):
+            for weight in layer.weights:
+                weight.assign(np.asarray(weight) + rng.normal(0, 0.3, weight.shape))
+    # Weights without a bias would be read as the kernels of units.
+    for bias in (w for w in model.weights if w.name == "bias"):
+        bias.assign(rng.normal(0.2, 0.3, bias.shape))
+    return model
+
+
+def test_layers_without_a_kernel_in_numpy_and_back(tmp_path):
+    model, x = without_kernels(), spikes(2, 20, 5, 4, 1)
+    graph = written(model, tmp_path)
+    kinds = {name: type(node).__name__ for name, node in graph.nodes.items()}
+    assert kinds == {
+        "input": "Input", "conv": "Conv2d", "images": "LIF", "first_flatten": "Flatten",
+        "first": "Affine", "inhibiting": "IF", "inhibiting_inhibition": "Linear",
+        "second": "Affine", "synaptic": "CubaLIF", "third": "Affine", "readout": "LI",
+        "output": "Output",
+    }  # fmt: skip
+    rates = [r.rates.mean() for r in kg.analysis.record(model, x).values()]
+    assert min(rates[:3]) > 0.05
+    expected = model.predict(x, verbose=0)
+    assert expected.std() > 0.1
+    for sample, output in zip(x, expected):
+        run = simulator.run(graph, np.moveaxis(sample, -1, 1), 0.001)
+        np.testing.assert_allclose(run, output, atol=1e-4)
+    again = kg.import_nir(tmp_path / "model.nir")
+    np.testing.assert_allclose(again.predict(x, verbose=0), expected, atol=1e-4)
+    for name in ("images", "inhibiting", "synaptic", "readout"):
+        layer, read = model.get_layer(name), again.get_layer(name)
+        assert type(read) is kg.Spiking
+        assert type(read.neuron) is type(layer.neuron)
+        assert read.lateral_inhibition == layer.lateral_inhibition
+    assert again.get_layer("readout").neuron == kg.LeakyIntegrator(0.9)
+    # Read and written once more it is the same graph.
+    kg.export_nir(again, tmp_path / "again.nir")
+    second = nir.read(tmp_path / "again.nir")
+    assert {name: type(node).__name__ for name, node in second.nodes.items()}.keys() >= kinds.keys()
+    for name in ("images", "inhibiting", "synaptic", "readout"):
+        for attribute in ("r", "tau", "tau_mem", "tau_syn", "w_in", "v_threshold"):
+            if hasattr(graph.nodes[name], attribute):
+                np.testing.assert_allclose(
+                    getattr(second.nodes[name], attribute),
+                    getattr(graph.nodes[name], attribute),
+                    rtol=1e-4,
+                )
+
+
 def images():
     """Strided, padded, pooled and flattened images, with a skip."""
     timed = keras.layers.TimeDistributed
@@ -282,6 +356,16 @@ def refused(*layers, time=None):
         (
             refused(kg.SNU(2, name="a", activation="linear", reset="none", **LIF)),
             "'a'.*no bias.*use_bias=False",
+        ),
+        (refused(kg.Spiking(kg.LIF(), name="a")), "'a'.*reset='subtract'.*reset=\"zero\""),
+        (refused(kg.Spiking(kg.ALIF(), name="a")), "'a'.*the neuron ALIF"),
+        (
+            refused(kg.Spiking(kg.Synaptic(1.0, reset="zero"), name="a")),
+            "'a'.*second order that do not leak",
+        ),
+        (
+            refused(kg.Spiking(kg.LeakyIntegrator(), go_backwards=True, name="a")),
+            "'a'.*go_backwards=True",
         ),
         (refused(keras.layers.Dense(2, activation="relu", name="a")), "'a'.*activation 'relu'"),
         (refused(keras.layers.LSTM(2, name="a")), "'a' of type LSTM.*LSTMCell"),

@@ -69,9 +69,9 @@ KINDS = {
     "adam": lambda: grapes(dense, adam()),
     "averaged": lambda: grapes(dense, keras.optimizers.Adam(0.01, use_ema=True, clipnorm=0.5)),
     "propagated": lambda: (kg.propagate(dense()), adam()),
-    "fa": lambda: (kg.FeedbackAlignment(dense(), modulation=True), adam()),
-    "dfa": lambda: (kg.DirectFeedbackAlignment(dense(), modulation=True), momentum()),
-    "ifa": lambda: (kg.IndirectFeedbackAlignment(dense(), modulation=True), adam()),
+    "fa": lambda: (kg.FeedbackAlignment(dense(), modulation=kg.Modulation()), adam()),
+    "dfa": lambda: (kg.DirectFeedbackAlignment(dense(), modulation=kg.Modulation()), momentum()),
+    "ifa": lambda: (kg.IndirectFeedbackAlignment(dense(), modulation=kg.Modulation()), adam()),
     "spiking": lambda: (kg.propagate(spiking()), adam()),
     "spiking-grapes": lambda: grapes(spiking, momentum()),
 }

@@ -234,7 +234,7 @@ def test_layer_without_weights_may_come_twice(rule_class):
     relu = layers.ReLU()
     model = chain(relu, layers.Dense(4), relu)
     x, y = batch_for(model)
-    rule = compiled(rule_class(model, modulation=True))
+    rule = compiled(rule_class(model, modulation=kg.Modulation()))
     np.testing.assert_array_equal(rule.predict(x, verbose=0), model.predict(x, verbose=0))
     rule.fit(x, y, verbose=0)
 

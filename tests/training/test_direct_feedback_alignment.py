@@ -142,7 +142,7 @@ def test_modulation_where_the_nodes_get_mixed_is_refused(between, layer):
         [keras.Input((5,)), layers.Dense(16), *between, layers.Dense(3, "softmax")]
     )
     with pytest.raises(ValueError, match=f"cannot tell which weights leave the nodes.*{layer}"):
-        kg.DirectFeedbackAlignment(model, modulation=True)
+        kg.DirectFeedbackAlignment(model, modulation=kg.Modulation())
     kg.DirectFeedbackAlignment(model)
 
 
@@ -157,7 +157,7 @@ def test_groups_above_are_refused_with_a_modulation():
         ]
     )
     with pytest.raises(ValueError, match="groups=1"):
-        kg.DirectFeedbackAlignment(model, modulation=True)
+        kg.DirectFeedbackAlignment(model, modulation=kg.Modulation())
 
 
 def test_unknown_sizes_are_refused():
@@ -194,7 +194,7 @@ def test_importance_of_a_layer_that_is_called_twice():
     inputs = keras.Input((6,))
     layer = layers.Dense(6, "tanh")
     model = keras.Model(inputs, layers.Dense(3, "softmax")(layer(layer(inputs))))
-    rule = kg.DirectFeedbackAlignment(model, modulation=True)
+    rule = kg.DirectFeedbackAlignment(model, modulation=kg.Modulation())
     own, above = (np.abs(w).sum(axis=1) for w in values(kernels(model)))
     np.testing.assert_allclose(rule.factor(0), numpy_rules.factor(own + above), rtol=1e-4)
 
@@ -205,7 +205,7 @@ def test_different_nodes_that_meet_are_refused():
     meet = layers.Add(name="meet")([hidden, layers.Permute((2, 1))(hidden)])
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(meet)))
     with pytest.raises(ValueError, match="'meet' of type Add: different nodes meet"):
-        kg.DirectFeedbackAlignment(model, modulation=True)
+        kg.DirectFeedbackAlignment(model, modulation=kg.Modulation())
 
 
 def sequence(*more, steps=10):

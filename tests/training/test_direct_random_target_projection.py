@@ -54,7 +54,7 @@ def test_targets_in_every_shape_a_loss_takes(grapes):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_and_train_on_batch_step_by_its_gradients(jit_compile):
     model = dense()
-    rule = kg.DirectRandomTargetProjection(model, modulation=True, seed=0)
+    rule = kg.DirectRandomTargetProjection(model, modulation=kg.Modulation(), seed=0)
     compiled(rule, keras.optimizers.SGD(1.0), metrics=["accuracy"], jit_compile=jit_compile)
     x, y = batch_for(model)
     weights = np.random.default_rng(1).uniform(size=len(x)).astype("float32")
@@ -124,7 +124,7 @@ def test_several_outputs_by_name():
 
 def test_saved_and_loaded_it_goes_on_the_same(tmp_path):
     model = dense()
-    rule = compiled(kg.DirectRandomTargetProjection(model, modulation=True), "adam")
+    rule = compiled(kg.DirectRandomTargetProjection(model, modulation=kg.Modulation()), "adam")
     x, y = batch_for(model)
     rule.fit(x, y, verbose=0)
     rule.save(tmp_path / "rule.keras")

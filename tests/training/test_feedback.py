@@ -159,7 +159,7 @@ def test_back_propagation_on_demand_is_that_of_the_model(rule_class):
 @pytest.mark.parametrize("make", [dense, convolutional])
 def test_predicts_what_the_model_predicts_and_shares_its_weights(rule_class, make):
     model = make()
-    rule = compiled(rule_class(model, modulation=True), metrics=["accuracy"])
+    rule = compiled(rule_class(model, modulation=kg.Modulation()), metrics=["accuracy"])
     x, y = batch_for(model)
     assert rule.model is model
     before = model.get_weights()
@@ -246,7 +246,9 @@ def test_saved_and_loaded_it_goes_on_the_same(rule_class, make, jit_compile, tmp
 @pytest.mark.slow
 def test_loads_in_a_new_process(tmp_path):
     model = dense()
-    rule = compiled(kg.DirectFeedbackAlignment(model, modulation=True), metrics=["accuracy"])
+    rule = compiled(
+        kg.DirectFeedbackAlignment(model, modulation=kg.Modulation()), metrics=["accuracy"]
+    )
     x, y = batch_for(model)
     rule.fit(x, y, verbose=0)
     rule.save(tmp_path / "rule.keras")
@@ -288,17 +290,17 @@ def test_config_round_trip(rule_class):
     assert rule_class.from_config(rule_class(dense()).get_config()).modulation is None
 
 
-@pytest.mark.parametrize("no", [None, False])
-def test_modulation_none_means_none_and_true_means_grapes(rule_class, no):
-    assert rule_class(dense(), modulation=no).modulation is None
+def test_modulation_none_means_none_and_true_means_grapes(rule_class):
+    assert rule_class(dense(), modulation=None).modulation is None
     assert rule_class(dense(), modulation=True).modulation == kg.Modulation()
-    with pytest.raises(TypeError, match="`modulation` must be"):
-        rule_class(dense(), modulation="grapes")
+    for other in ("grapes", False):
+        with pytest.raises(TypeError, match="`modulation` must be"):
+            rule_class(dense(), modulation=other)
 
 
 def test_own_training_loop_trains_by_the_rule(rule_class):
     model = dense()
-    rule = compiled(rule_class(model, modulation=True))
+    rule = compiled(rule_class(model, modulation=kg.Modulation()))
     x, y = batch_for(model)
     for call in ({}, {"training": True}):
         with tf.GradientTape() as tape:
@@ -398,7 +400,7 @@ def test_statistics_and_dropout_advance_once_a_step(rule_class):
 
     plain, model = make(), make()
     x, y = batch_for(model)
-    rule = compiled(rule_class(model, modulation=True), keras.optimizers.SGD(0.0))
+    rule = compiled(rule_class(model, modulation=kg.Modulation()), keras.optimizers.SGD(0.0))
     rule.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0)
     compiled(plain, keras.optimizers.SGD(0.0)).fit(
         x, y, epochs=3, batch_size=8, shuffle=False, verbose=0
@@ -423,7 +425,7 @@ def test_gradients_change_nothing(rule_class):
 def test_frozen_layer_stays_and_the_others_learn(rule_class):
     model = dense()
     model.layers[1].trainable = False
-    rule = compiled(rule_class(model, modulation=True))
+    rule = compiled(rule_class(model, modulation=kg.Modulation()))
     before = values(kernels(model))
     rule.fit(*batch_for(model), verbose=0)
     changed = [not np.array_equal(a, b) for a, b in zip(before, values(kernels(model)))]
@@ -534,7 +536,7 @@ def among_others(optimizer):
 )
 def test_modulating_twice_is_refused(rule_class, wrap):
     model = dense()
-    rule = rule_class(model, modulation=True)
+    rule = rule_class(model, modulation=kg.Modulation())
     optimizer = wrap(kg.Grapes("sgd", model=model))
     with pytest.raises(ValueError, match="`optimizer` must not be a `Grapes`"):
         rule.compile(optimizer, "sparse_categorical_crossentropy")
@@ -649,7 +651,7 @@ def test_checkpoint_holds_the_feedback_kernels(rule_class, tmp_path):
 
 def test_exported_it_serves_the_same(rule_class, tmp_path):
     model = dense()
-    rule = compiled(rule_class(model, modulation=True))
+    rule = compiled(rule_class(model, modulation=kg.Modulation()))
     x, _ = batch_for(model)
     rule.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
@@ -660,7 +662,7 @@ def test_learns_real_digits(rule_class):
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
     images, labels = sklearn_datasets.load_digits(return_X_y=True)
     images = (images / 16).astype("float32")
-    rule = rule_class(dense((64, 64, 64, 10)), modulation=True, seed=0)
+    rule = rule_class(dense((64, 64, 64, 10)), modulation=kg.Modulation(), seed=0)
     compiled(rule, keras.optimizers.SGD(0.05), metrics=["accuracy"])
     history = rule.fit(images, labels, epochs=8, batch_size=32, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]

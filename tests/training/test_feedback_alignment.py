@@ -35,7 +35,7 @@ def test_with_grapes_it_is_the_propagating_version(make):
     model = make()
     propagated = kg.propagate(model)
     x, y = batch_for(model)
-    rule = with_the_weights_as_feedback(model, modulation=True)
+    rule = with_the_weights_as_feedback(model, modulation=kg.Modulation())
     compiled(rule).fit(x, y, batch_size=len(x), verbose=0)
     compiled(propagated).fit(x, y, batch_size=len(x), verbose=0)
     for a, b in zip(model.get_weights(), propagated.get_weights(), strict=True):
@@ -211,7 +211,7 @@ def test_any_graph_predicts_and_with_the_weights_learns_as_the_model(name):
 )
 def test_any_graph_is_trained_and_saved(name, tmp_path):
     model = GRAPHS[name]()
-    rule = kg.FeedbackAlignment(model, modulation=True, seed=0)
+    rule = kg.FeedbackAlignment(model, modulation=kg.Modulation(), seed=0)
     x, y = data_for(model)
     loss = dict.fromkeys(y, "mse") if isinstance(y, dict) else "mse"
     rule.compile("sgd", loss)

@@ -3,13 +3,19 @@
 import keras
 from keras import ops
 
-from keras_grapes.layers.encodings import arguments
+from keras_grapes import checks
+from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
+
+__all__ = ["DeltaCoding", "delta_code"]
 
 POLARITIES = ("channels", "signed", "on")
 REFERENCES = ("previous", "last_spike")
 
 
-def delta_code(x, threshold=0.1, polarity="channels", reference="previous"):
+def delta_code(
+    x: Array, threshold: float = 0.1, polarity: str = "channels", reference: str = "previous"
+) -> Tensor:
     """Turns signals into spikes where they rise or fall by a threshold at least.
 
     A signal is compared with what it was one step before, or with what it was when it last spiked,
@@ -31,7 +37,9 @@ def delta_code(x, threshold=0.1, polarity="channels", reference="previous"):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If an argument is not one of the values above.
+        ValueError: If an argument is not one of the values above; or if a value is infinite or not
+            a number. See `keras_grapes.rate_code` for what happens in `fit`, under XLA and in
+            TFLite.
 
     References:
         - [Corradi and Indiveri, 2015](https://doi.org/10.1109/TBCAS.2015.2479256), two channels.
@@ -48,25 +56,28 @@ def delta_code(x, threshold=0.1, polarity="channels", reference="previous"):
             [0., 0.],
             [0., 1.]]], dtype=float32)
     """
-    threshold = arguments.check_number("threshold", threshold, 0.0)
-    arguments.check_choice("polarity", polarity, POLARITIES)
-    arguments.check_choice("reference", reference, REFERENCES)
+    threshold = checks.check_number("threshold", threshold, above=0.0)
+    checks.check_choice("polarity", polarity, POLARITIES)
+    checks.check_choice("reference", reference, REFERENCES)
     if polarity == "channels":
         x, dtype = arguments.numbers_of(x, 3, "(batch, time, ..., features)")
     else:
         x, dtype = arguments.numbers_of(x, 2, "(batch, time, ...)")
-    x = ops.cast(x, "float32")
-    if reference == "previous":
-        change = ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], axis=1)
-    else:
-        change = _change_since_last_spike(x, threshold)
-    rises = ops.cast(change >= threshold, dtype)
-    if polarity == "on":
-        return rises
-    falls = ops.cast(change <= -threshold, dtype)
-    if polarity == "signed":
-        return rises - falls
-    return ops.concatenate([rises, falls], axis=-1)
+
+    def spikes(x):
+        if reference == "previous":
+            change = ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], axis=1)
+        else:
+            change = _change_since_last_spike(x, threshold)
+        rises = ops.cast(change >= threshold, dtype)
+        if polarity == "on":
+            return rises
+        falls = ops.cast(change <= -threshold, dtype)
+        if polarity == "signed":
+            return rises - falls
+        return ops.concatenate([rises, falls], axis=-1)
+
+    return values.finite("Delta coding").encode(x, spikes)
 
 
 def _change_since_last_spike(x, threshold):
@@ -108,10 +119,16 @@ class DeltaCoding(keras.layers.Layer):
     (2, 100, 6)
     """
 
-    def __init__(self, threshold=0.1, polarity="channels", reference="previous", **kwargs):
-        threshold = arguments.check_number("threshold", threshold, 0.0)
-        arguments.check_choice("polarity", polarity, POLARITIES)
-        arguments.check_choice("reference", reference, REFERENCES)
+    def __init__(
+        self,
+        threshold: float = 0.1,
+        polarity: str = "channels",
+        reference: str = "previous",
+        **kwargs,
+    ) -> None:
+        threshold = checks.check_number("threshold", threshold, above=0.0)
+        checks.check_choice("polarity", polarity, POLARITIES)
+        checks.check_choice("reference", reference, REFERENCES)
         super().__init__(**kwargs)
         self.threshold = threshold
         self.polarity = polarity
@@ -119,7 +136,7 @@ class DeltaCoding(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         spikes = delta_code(inputs, self.threshold, self.polarity, self.reference)
         return ops.cast(spikes, self.compute_dtype)
 
@@ -128,7 +145,7 @@ class DeltaCoding(keras.layers.Layer):
             return tuple(input_shape)
         return (*input_shape[:-1], None if input_shape[-1] is None else 2 * input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(threshold=self.threshold, polarity=self.polarity, reference=self.reference)
         return config

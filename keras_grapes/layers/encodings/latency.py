@@ -3,10 +3,14 @@
 import keras
 from keras import ops
 
-from keras_grapes.layers.encodings import arguments
+from keras_grapes import checks
+from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
+
+__all__ = ["LatencyCoding", "latency_code"]
 
 
-def latency_code(x, steps, threshold=0.0, tau=None):
+def latency_code(x: Array, steps: int, threshold: float = 0.0, tau: float | None = None) -> Tensor:
     """Turns values between 0 and 1 into one spike each, the earlier the larger the value.
 
     A value `x` above the threshold spikes once, at the step nearest to
@@ -35,9 +39,9 @@ def latency_code(x, steps, threshold=0.0, tau=None):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
-            seen: those of arrays and eager tensors. In a compiled function they make spikes that
-            are not a number.
+        ValueError: If an argument is not one of the values above; or if values lie outside 0 to 1,
+            NaN among them. See `keras_grapes.rate_code` for what happens in `fit`, under XLA and
+            in TFLite.
 
     References:
         - [Thorpe et al., 2001](https://doi.org/10.1016/S0893-6080(01)00083-1), first spikes.
@@ -53,25 +57,25 @@ def latency_code(x, steps, threshold=0.0, tau=None):
            [0., 1., 0., 0.],
            [0., 0., 1., 0.]], dtype=float32)
     """
-    steps = arguments.check_count("steps", steps)
+    steps = checks.check_int("steps", steps, at_least=1)
     threshold, tau = _check(threshold, tau)
     x, dtype = arguments.numbers_of(x, 1, "(batch, ...)")
-    _check_values(x)
-    # Half precision is too coarse for times.
-    x = ops.cast(x, "float32")
-    above = x > threshold
-    if tau is None:
-        time = ops.round((steps - 1) * (1 - x) / (1 - threshold))
-    else:
-        # The time of what never spikes is not asked for, but must not be infinite.
-        excess = ops.where(above, x - threshold, 1.0)
-        time = ops.floor(tau * ops.log(ops.where(above, x, 1.0) / excess))
-    time = ops.where(above, time, -1.0)
-    time = ops.where((x >= 0) & (x <= 1), time, float("nan"))
-    counts = ops.reshape(ops.arange(steps, dtype="float32"), (1, steps, *[1] * (len(x.shape) - 1)))
-    time = time[:, None]
-    spikes = ops.where(ops.isnan(time), time, ops.cast(ops.equal(counts, time), "float32"))
-    return ops.cast(spikes, dtype)
+    values.refuse_integers(x, "Latency coding")
+
+    def spikes(x):
+        above = x > threshold
+        if tau is None:
+            time = ops.round((steps - 1) * (1 - x) / (1 - threshold))
+        else:
+            # The time of what never spikes is not asked for, but must not be infinite.
+            excess = ops.where(above, x - threshold, 1.0)
+            time = ops.floor(tau * ops.log(ops.where(above, x, 1.0) / excess))
+        time = ops.where(above, time, -1.0)[:, None]
+        count = ops.arange(steps, dtype="float32")
+        count = ops.reshape(count, (1, steps, *[1] * (len(x.shape) - 1)))
+        return ops.cast(ops.equal(count, time), dtype)
+
+    return values.shares("Latency coding").encode(x, spikes)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -95,8 +99,8 @@ class LatencyCoding(keras.layers.Layer):
         Tensor `(batch, steps, ...)` of 0 and 1.
 
     Raises:
-        ValueError: If an argument is not one of the values above, or if values outside 0 to 1 are
-            seen, as in `keras_grapes.latency_code`.
+        ValueError: If an argument is not one of the values above, or if values lie outside 0 to 1,
+            as in `keras_grapes.latency_code`.
 
     Example:
 
@@ -107,8 +111,10 @@ class LatencyCoding(keras.layers.Layer):
     (2, 20, 28, 28)
     """
 
-    def __init__(self, steps, threshold=0.0, tau=None, **kwargs):
-        steps = arguments.check_count("steps", steps)
+    def __init__(
+        self, steps: int, threshold: float = 0.0, tau: float | None = None, **kwargs
+    ) -> None:
+        steps = checks.check_int("steps", steps, at_least=1)
         threshold, tau = _check(threshold, tau)
         super().__init__(**kwargs)
         self.steps = steps
@@ -116,38 +122,24 @@ class LatencyCoding(keras.layers.Layer):
         self.tau = tau
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         spikes = latency_code(inputs, self.steps, self.threshold, self.tau)
         return ops.cast(spikes, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.steps, *input_shape[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(steps=self.steps, threshold=self.threshold, tau=self.tau)
         return config
 
 
 def _check(threshold, tau):
-    threshold = arguments.check_number("threshold", threshold, 0.0, exclusive=False)
+    threshold = checks.check_number("threshold", threshold, at_least=0.0)
     if threshold >= 1 or (tau is not None and threshold == 0):
         raise ValueError(
             "`threshold` must be below 1, and above 0 with `tau`. Received: "
             f"threshold={threshold}, tau={tau!r}"
         )
-    return threshold, None if tau is None else arguments.check_number("tau", tau, 0.0)
-
-
-def _check_values(x):
-    """Refuses what is out of range where values are there to be seen."""
-    try:
-        values = ops.convert_to_numpy(ops.cast(x, "float32"))
-    except (AttributeError, NotImplementedError, TypeError):
-        # A function is being compiled.
-        return
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            "Latency coding takes values from 0 to 1. Received: values from "
-            f"{values.min()} to {values.max()}. Divide pixels by 255, as in `images / 255.0`."
-        )
+    return threshold, None if tau is None else checks.check_number("tau", tau, above=0.0)

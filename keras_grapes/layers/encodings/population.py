@@ -3,10 +3,16 @@
 import keras
 from keras import ops
 
-from keras_grapes.layers.encodings import arguments
+from keras_grapes import checks
+from keras_grapes.layers.encodings import arguments, values
+from keras_grapes.types import Array, Tensor
+
+__all__ = ["PopulationCoding", "population_code"]
 
 
-def population_code(x, units, low=0.0, high=1.0, width=None):
+def population_code(
+    x: Array, units: int, low: float = 0.0, high: float = 1.0, width: float | None = None
+) -> Tensor:
     """Turns each value into the activities of a population of units with overlapping fields.
 
     The values that the units prefer lie evenly from `low` to `high`, and the activity of a unit
@@ -30,7 +36,9 @@ def population_code(x, units, low=0.0, high=1.0, width=None):
 
     Raises:
         TypeError: If `x` is not of numbers.
-        ValueError: If an argument is not one of the values above.
+        ValueError: If an argument is not one of the values above; or if a value is infinite or not
+            a number. See `keras_grapes.rate_code` for what happens in `fit`, under XLA and in
+            TFLite.
 
     References:
         - [Bohte et al., 2002](https://doi.org/10.1016/S0925-2312(01)00658-0).
@@ -45,14 +53,16 @@ def population_code(x, units, low=0.0, high=1.0, width=None):
     """
     units, low, high, width = _check(units, low, high, width)
     x, dtype = arguments.numbers_of(x, 1, "(batch, ..., features)")
-    shape = ops.shape(x)
-    # Half precision is too coarse for a large range.
-    x = ops.cast(x, "float32")
-    centers = ops.linspace(low, high, units)
-    activities = ops.exp(-0.5 * ops.square((x[..., None] - centers) / width))
-    if len(shape) > 1:
-        activities = ops.reshape(activities, (*shape[:-1], shape[-1] * units))
-    return ops.cast(activities, dtype)
+
+    def activities(x):
+        shape = ops.shape(x)
+        centers = ops.linspace(low, high, units)
+        found = ops.exp(-0.5 * ops.square((x[..., None] - centers) / width))
+        if len(shape) > 1:
+            found = ops.reshape(found, (*shape[:-1], shape[-1] * units))
+        return ops.cast(found, dtype)
+
+    return values.finite("Population coding").encode(x, activities)
 
 
 @keras.saving.register_keras_serializable(package="keras_grapes")
@@ -90,7 +100,9 @@ class PopulationCoding(keras.layers.Layer):
     (None, 20, 40)
     """
 
-    def __init__(self, units, low=0.0, high=1.0, width=None, **kwargs):
+    def __init__(
+        self, units: int, low: float = 0.0, high: float = 1.0, width: float | None = None, **kwargs
+    ) -> None:
         _check(units, low, high, width)
         super().__init__(**kwargs)
         self.units = int(units)
@@ -100,7 +112,7 @@ class PopulationCoding(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         activities = population_code(inputs, self.units, self.low, self.high, self.width)
         return ops.cast(activities, self.compute_dtype)
 
@@ -110,17 +122,17 @@ class PopulationCoding(keras.layers.Layer):
         features = input_shape[-1]
         return (*input_shape[:-1], None if features is None else features * self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         config.update(units=self.units, low=self.low, high=self.high, width=self.width)
         return config
 
 
 def _check(units, low, high, width):
-    units = arguments.check_count("units", units, 2)
-    low = arguments.check_number("low", low)
-    high = arguments.check_number("high", high)
+    units = checks.check_int("units", units, at_least=2)
+    low = checks.check_number("low", low)
+    high = checks.check_number("high", high)
     if high <= low:
         raise ValueError(f"`high` must be above `low`. Received: low={low}, high={high}")
     width = (high - low) / (units - 1) if width is None else width
-    return units, low, high, arguments.check_number("width", width, 0.0)
+    return units, low, high, checks.check_number("width", width, above=0.0)

@@ -37,18 +37,14 @@ def test_shapes_and_dtypes():
 
 
 @pytest.mark.parametrize("reference", ["previous", "last_spike"])
-def test_layer_in_a_model_saved_and_loaded(reference, tmp_path):
+def test_layer_in_a_model(reference):
     coding = kg.DeltaCoding(0.4, reference=reference)
-    assert kg.DeltaCoding.from_config(coding.get_config()).get_config() == coding.get_config()
     model = keras.Sequential([keras.Input((None, 3)), coding, kg.SNU(2)])
     assert coding(keras.Input((None, 3))).shape == (None, None, 6)
     x = np.random.default_rng(0).random((4, 9, 3)).astype("float32")
     encoder = keras.Sequential(model.layers[:1])
     expected = kg.delta_code(x, 0.4, reference=reference)
     np.testing.assert_array_equal(encoder.predict(x, verbose=0), expected)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 def test_mask_goes_on():

@@ -1,16 +1,14 @@
-"""Hook of the site: links names of the package to the reference, and the reference to the guides.
+"""Hook of the site: links names of the package to the reference.
 
 In every page, each public name in a code span or a block of code (`kg.SNU`, `Grapes(...)`) becomes
-a link to its entry. In the reference, each entry lists the pages that use its name.
+a link to its entry.
 """
 
 import collections
 import html
-import posixpath
 import re
 
 _ENTRY = re.compile(r"^::: (keras_grapes[\w.]*)$", re.MULTILINE)
-_USE = re.compile(r"\bkg((?:\.[A-Za-z_]\w*)+)")
 # What stands in a code span: a dotted name, perhaps called.
 _NAME = re.compile(r"(?:kg\.|keras_grapes\.)?([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?=$|\()")
 # Code spans, and the elements in which nothing is linked.
@@ -18,11 +16,6 @@ _TOKEN = re.compile(r"<(/?)(a|pre|h[1-6]|autoref)\b[^>]*>|<code>([^<]+)</code>")
 _IN_CODE = re.compile(
     r'<span class="n">kg</span>((?:<span class="o">\.</span><span class="n">\w+</span>)+)'
 )
-_HEADING = re.compile(
-    r'(<h\d id="(keras_grapes[\w.]*)" class="doc doc-heading">.*?</h\d>)', re.DOTALL
-)
-# The pages that an entry names at most, those with the most uses.
-MOST_PAGES = 6
 
 
 class Names:
@@ -46,8 +39,7 @@ class Names:
             whole = ".".join(["keras_grapes", *parts[:end]])
             if whole in self.entries:
                 return whole
-            # `kg.analysis.continual.forgetting` is at `keras_grapes.analysis.forgetting`, and
-            # `kg.summary` at `keras_grapes.models.summary.summary`.
+            # `kg.analysis.continual.forgetting` is at `keras_grapes.analysis.forgetting`.
             known = self._by_end.get(parts[end - 1])
             if known and (
                 known.count(".") == 1 or parts[0] in (parts[end - 1], known.split(".")[1])
@@ -88,60 +80,18 @@ def linked(page_html, names):
     return _TOKEN.sub(span, _IN_CODE.sub(call, page_html))
 
 
-def uses(pages, names):
-    """The pages that use each entry, those that use it most first.
-
-    Args:
-        pages: Dict of the name of a page to its text.
-        names: `Names`.
-
-    Returns:
-        Dict of an entry to a list of names of pages.
-    """
-    counts = collections.defaultdict(collections.Counter)
-    for page, text in pages.items():
-        for name in _USE.findall(text):
-            if entry := names.find(name.removeprefix(".")):
-                counts[entry][page] += 1
-    return {
-        entry: [page for page, _ in found.most_common(MOST_PAGES)]
-        for entry, found in counts.items()
-    }
-
-
 _site = {}
 
 
-def on_nav(nav, config, files, **kwargs):
-    """Called by MkDocs once all files are known: reads the reference and what uses it."""
-    texts = {f.src_uri: f.content_string for f in files if f.src_uri.endswith((".md", ".ipynb"))}
-    names = Names(text for uri, text in texts.items() if uri.startswith("reference/"))
-    pages = {
-        page.file.src_uri: texts[page.file.src_uri]
-        for page in nav.pages
-        if page.file.src_uri.startswith(("guides/", "tutorials/"))
-        or page.file.src_uri == "serving.md"
-    }
-    _site.update(names=names, uses=uses(pages, names), pages={p.file.src_uri: p for p in nav.pages})
-    return nav
+def on_files(files, **kwargs):
+    """Called by MkDocs with all files: reads which names the reference has."""
+    pages = (f.content_string for f in files if f.src_uri.startswith("reference/"))
+    _site["names"] = Names(pages)
+    return files
 
 
 def on_page_content(page_html, page, **kwargs):
     """Called by MkDocs with every page once its Markdown is HTML."""
-    if page.file.src_uri.startswith("reference/"):
-        page_html = _HEADING.sub(lambda match: match[1] + _backlinks(match[2], page), page_html)
-    return linked(page_html, _site["names"])
-
-
-def _backlinks(entry, page):
-    pages = [_site["pages"][uri] for uri in _site["uses"].get(entry, ())]
-    if not pages:
-        return ""
-    here = posixpath.dirname(page.file.dest_uri)
-    links = [
-        f'<a href="{posixpath.relpath(p.file.dest_uri, here)}">{html.escape(p.title)}</a>'
-        # Some tutorials have the title of a guide.
-        + " (tutorial)" * p.file.src_uri.startswith("tutorials/")
-        for p in pages
-    ]
-    return f'<p class="used-in">Used in: {", ".join(links)}</p>'
+    return (
+        page_html if page.file.src_uri.startswith("source/") else linked(page_html, _site["names"])
+    )
