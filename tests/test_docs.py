@@ -65,6 +65,12 @@ def test_code_blocks_run_and_give_the_outputs_of_the_page(page, tmp_path, monkey
     assert not found, "\n\n".join([*found, f"If that is right: {remedy}"])
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "guides").glob("*.md")), ids=page_name)
+def test_every_guide_shows_what_its_code_gives(page):
+    found = write_outputs.blocks(page.read_text(encoding="utf-8"))
+    assert not found or any(block.images or block.output for block in found)
+
+
 def test_every_picture_of_the_guides_is_shown():
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     unused = [path.name for path in write_outputs.PICTURES.glob("*") if path.name not in pages]
@@ -191,6 +197,8 @@ def test_every_name_of_a_page_is_public_and_has_an_entry_to_link(page, names):
         ("keras_grapes.Modulation", "keras_grapes.Modulation"),
         ("kg.summary", "keras_grapes.summary"),
         ("kg.layers.SNU", "keras_grapes.SNU"),
+        ("modulation=kg.Modulation()", "keras_grapes.Modulation"),
+        ("rule.compile(kg.Grapes(x))", "keras_grapes.Grapes"),
         ("plot", None),
         ("model.summary", None),
         ("SNUs", None),

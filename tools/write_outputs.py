@@ -204,8 +204,7 @@ def written(page, anew=False):
             if keep and not difference(block.output, printed, block.within)
             else printed
         )
-        parts += [text[end : match.start()], f"```python\n{block.code}```\n"]
-        parts.append(match["note"] or "")
+        parts += [text[end : match.start()], f"```python\n{block.code}```\n", match["note"] or ""]
         if output:
             parts.append(f"\n```output\n{output}```\n")
         for number, figure in enumerate(figures):
@@ -230,6 +229,7 @@ def _label(figure):
 
 def _write(job):
     page, anew = job
+    before = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
@@ -238,9 +238,10 @@ def _write(job):
             return page, f"{type(error).__name__}: {error}"
         finally:
             os.chdir(ROOT)
-    changed = text != page.read_text(encoding="utf-8")
+    if page.read_text(encoding="utf-8") != before:
+        return page, "changed while it ran, run it again"
     page.write_text(text, encoding="utf-8")
-    return page, "written" if changed else "as it was"
+    return page, "written" if text != before else "as it was"
 
 
 def main():

@@ -9,8 +9,9 @@ import html
 import re
 
 _ENTRY = re.compile(r"^::: (keras_grapes[\w.]*)$", re.MULTILINE)
-# What stands in a code span: a dotted name, perhaps called.
-_NAME = re.compile(r"(?:kg\.|keras_grapes\.)?([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?=$|\()")
+# What stands in a code span: a name, perhaps called, or `kg.` and a dotted name somewhere.
+_NAME = re.compile(r"([A-Za-z_]\w*)(?=$|\()")
+_WITH_PREFIX = re.compile(r"\b(?:kg|keras_grapes)\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 # Code spans, and the elements in which nothing is linked.
 _TOKEN = re.compile(r"<(/?)(a|pre|h[1-6]|autoref)\b[^>]*>|<code>([^<]+)</code>")
 _IN_CODE = re.compile(
@@ -48,17 +49,14 @@ class Names:
         return None
 
     def find_in_span(self, code):
-        """The entry of what a code span names, or `None`."""
+        """The entry of what a code span names first, or `None`."""
         match = _NAME.match(code)
-        if match is None:
-            return None
-        name = match[1]
-        if code.startswith(("kg.", "keras_grapes.")):
-            return self.find(name)
         # Without `kg.`, words such as `plot` may mean anything.
-        known = self._by_end.get(name)
-        is_class = name[0].isupper() or (known and known.count(".") == 1)
-        return known if is_class else None
+        if match and (known := self._by_end.get(match[1])):
+            if match[1][0].isupper() or known.count(".") == 1:
+                return known
+        match = _WITH_PREFIX.search(code)
+        return match and self.find(match[1])
 
 
 def linked(page_html, names):

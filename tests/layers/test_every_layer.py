@@ -35,6 +35,11 @@ CASES = {
     "SSNU": Case(layer(kg.SSNU, 3), SEQUENCE, weights=2),
     "ConvSNU2D": Case(layer(kg.ConvSNU2D, 2, 3, return_sequences=True), (4, 6, 6, 2), weights=2),
     "Spiking": Case(layer(kg.Spiking, kg.LIF(0.8)), SEQUENCE),
+    "Spiking, learned": Case(
+        layer(kg.Spiking, kg.ALIF(0.8), 0.1, {"decay": "unit", "threshold": "scalar"}),
+        SEQUENCE,
+        weights=2,
+    ),
     "RateCoding": Case(layer(kg.RateCoding, 5, 0.5, seed=1), (4,), masks=False, draws=True),
     "LatencyCoding": Case(layer(kg.LatencyCoding, 5, 0.1, tau=2.0), (4,), masks=False),
     "DeltaCoding": Case(layer(kg.DeltaCoding, 0.1), SEQUENCE),
