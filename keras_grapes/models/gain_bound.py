@@ -19,13 +19,13 @@ def bounds(model):
     """Maps ids of layers to a bound of their error gain; `None` for layers outside the graph.
 
     It is the largest product of mean factors on a way to the output. The error of a layer is the
-    sum of what comes back on all ways, and each of them is at most so much larger.
+    sum of what comes back on all paths, and each of them is at most so much larger.
 
     Returns:
-        The mapping, and whether ways join anywhere, so that it is more than an estimate.
+        The mapping, and whether paths join anywhere, so that it is more than an estimate.
     """
     if isinstance(model, FeedbackModel) and model.modulation is not None:
-        return {None: None}, False  # Its errors take other ways than the graph's.
+        return {None: None}, False  # Its errors take other paths than the graph's.
     outputs = graph.output_calls(model)
     if outputs is None:
         return {None: 1.0 if _mean_factor(model) == 1.0 else None}, False

@@ -73,7 +73,7 @@ def error_gain(
     For each matrix of weights it is the norm of the gradient with the error modulated, divided by
     the norm of the gradient without, on the same batch with the same random numbers. A layer
     with an error gain of 100 learns as if from a learning rate 100 times as large. The gain that
-    `keras_grapes.summary` shows is computed from the graph alone: where ways join again, in
+    `keras_grapes.summary` shows is computed from the graph alone: where paths join again, in
     residual networks for example, it is a bound that may be far above.
 
     The model stays as it is: its statistics, random seeds and weights.

@@ -35,8 +35,8 @@ _GAIN_NOTE = (
     "error gain - how much larger a layer's error is: the mean factors from it to the output, "
     "multiplied."
 )
-_BOUND_NOTE = "at most - ways join again: keras_grapes.error_gain measures the gain."
-_UNKNOWN_NOTE = "unknown - errors take other ways than those of the graph."
+_BOUND_NOTE = "at most - paths join again: keras_grapes.error_gain measures the gain."
+_UNKNOWN_NOTE = "unknown - errors take other paths than those of the graph."
 
 
 class _Row(typing.NamedTuple):
@@ -67,12 +67,12 @@ def summary(model_or_optimizer: keras.Model | Grapes) -> str:
     those of all nodes that are modulated.
 
     The error gain of a layer is the product of the mean factors on the way from the layer, its own
-    included, to the output, the largest where several ways lead there. A layer with an error gain
+    included, to the output, the largest where several paths lead there. A layer with an error gain
     of 100 learns as if from a learning rate 100 times as large: where plain training needs a rate
     of 0.01, start near 0.01 divided by the largest gain of the table, and raise it while training
-    stays stable. Where ways join again, as in residual networks, the column says `at most`: such a
+    stays stable. Where paths join again, as in residual networks, the column says `at most`: such a
     bound may be far above, and `keras_grapes.error_gain` measures the gain. It is unknown where
-    errors take other ways than those of the graph. A warning tells of a gain that may overflow.
+    errors take other paths than those of the graph. A warning tells of a gain that may overflow.
 
     Args:
         model_or_optimizer: A built `keras.Model`, compiled or not, or a built
