@@ -111,7 +111,7 @@ def test_other_arguments_are_checked():
     with pytest.raises(ValueError, match="`max_accuracy` must be one of"):
         kg.analysis.fit_plateau([0.1, 0.2, 0.3], max_accuracy=0.9)
     for chance in (10, "a", float("nan")):
-        with pytest.raises(ValueError, match="`chance` must be a number between 0 and 1"):
+        with pytest.raises(ValueError, match="`chance` must be a number from 0 to 1"):
             kg.analysis.fit_plateau([0.1, 0.2, 0.3], chance=chance)
     for epochs in (0, -1, 2.5):
         with pytest.raises(ValueError, match="`epochs` must be a positive int"):
