@@ -66,7 +66,8 @@ def test_call_of_ones_own_is_refused_until_it_is_registered(monkeypatch):
     layer.build((None, 2))
     with pytest.raises(ValueError, match=r"`call` of its own.*register_linear_map"):
         linear_map(layer)
-    monkeypatch.setattr("keras_grapes.linear._linear_maps", dict(kg.linear._linear_maps))
+    registry = kg.linear._linear_maps
+    monkeypatch.setattr(registry, "functions", dict(registry.functions))
 
     @kg.register_linear_map(Doubled)
     def doubled(layer):
@@ -80,7 +81,8 @@ def test_call_of_ones_own_is_refused_until_it_is_registered(monkeypatch):
 def test_wrong_registrations_are_named(monkeypatch):
     with pytest.raises(TypeError, match=r"`register_linear_map` takes a subclass.*Received: 3"):
         kg.register_linear_map(3)
-    monkeypatch.setattr("keras_grapes.linear._linear_maps", dict(kg.linear._linear_maps))
+    registry = kg.linear._linear_maps
+    monkeypatch.setattr(registry, "functions", dict(registry.functions))
     kg.register_linear_map(Doubled)(lambda layer: layer.kernel)
     layer = Doubled(3)
     layer.build((None, 2))

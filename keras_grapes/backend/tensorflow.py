@@ -105,7 +105,6 @@ def loop_over_time(step, state, range_, record, steps=1):
             tensor.dtype,
             size=length * steps + 1,
             element_shape=tensor.shape,
-            clear_after_read=False,
         ).write(0, tensor)
         for tensor in record
     )
@@ -130,17 +129,18 @@ def loop_over_time(step, state, range_, record, steps=1):
             (0, first, tuple(state), records),
             maximum_iterations=length,
         )
-    return list(state), list(records)
+    # As tensors: of a `TensorArray` no SavedModel can keep what a custom gradient takes from it.
+    return list(state), [r.stack() for r in records]
 
 
 def recorded(record):
     """A record of `loop_over_time` as a tensor, with time as the first axis."""
-    return record.stack()
+    return record
 
 
 def recorded_at(record, first, count):
     """A list of `count` entries of a record of `loop_over_time`, from the place `first` on."""
-    return [record.read(first + place) for place in range(count)]
+    return [record[first + place] for place in range(count)]
 
 
 def checked(tensor, condition, message):

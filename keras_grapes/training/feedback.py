@@ -33,7 +33,7 @@ class FeedbackModel(keras.Model, abc.ABC):
         model: A built Sequential or Functional `keras.Model`. Its weights are not copied: training
             this model trains `model`.
         modulation: A `keras_grapes.Modulation`, or `True` for `Modulation()`, GRAPES. Defaults to
-            `None`, no modulation.
+            `None`, as `False` no modulation.
         feedback_initializer: A Keras initializer of the feedback kernels, its name or its config,
             or a function of a shape. Defaults to `"he_uniform"`.
         seed: Int that makes the feedback kernels reproducible. Defaults to `None`.
@@ -71,8 +71,8 @@ class FeedbackModel(keras.Model, abc.ABC):
         **kwargs,
     ) -> None:
         wiring = Wiring(model, type(self).__name__)
-        if modulation is True:
-            modulation = Modulation()
+        if isinstance(modulation, bool):
+            modulation = Modulation() if modulation else None
         if modulation is not None:
             modulation = Modulation.get(modulation)
         seed = check_seed("seed", seed, error=TypeError)
