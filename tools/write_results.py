@@ -141,10 +141,10 @@ def _row(claim, report):
     found = claim.differences(report.outcomes) if report else []
     if not found:
         return Row(claim, "not measured", "", "")
-    whole = len(report.records) == report.runs
     others = claim.against_mean_only(report.outcomes)
-    mean_only = _said(others, whole) if others else ""
-    return Row(claim, _said(found, whole), mean_only, _evidence(found))
+    mean_only = _said(others, report.has_all_of("GRAPES", "mean only")) if others else ""
+    said = _said(found, report.has_all_of("plain", "GRAPES"))
+    return Row(claim, said, mean_only, _evidence(found))
 
 
 def _table(rows, columns):
@@ -153,7 +153,7 @@ def _table(rows, columns):
 
 
 def _said(differences, whole):
-    """The verdict; what holds in a part of a study may fail in the rest."""
+    """The verdict; what holds in a part of the runs that count may fail in the rest."""
     said = verdict(differences)
     return "not decided" if said == "holds" and not whole else said
 

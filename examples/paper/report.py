@@ -17,6 +17,7 @@ class Report:
         self.study = study
         self.scale = scale
         runs = unique_runs(study, scale)
+        self._missing = [settings for settings in runs if settings not in records]
         self.runs = len(runs)
         self.records = {settings: records[settings] for settings in runs if settings in records}
         self.outcomes = Outcomes(runs, records)
@@ -28,6 +29,10 @@ class Report:
             self.caption += f" Incomplete: {len(self.records)} of {self.runs} runs."
         if study.metric is not None:
             self.caption += f" Numbers: {METRICS[study.metric]}; mean ± standard deviation (runs)."
+
+    def has_all_of(self, *arms):
+        """Whether every run of these arms is recorded."""
+        return not any(settings.arm in arms for settings in self._missing)
 
     @property
     def tables(self):

@@ -64,3 +64,10 @@ def test_another_data_set_is_in_the_title():
     scale = study.scale("quick", dataset="digits")
     assert Report(study, "quick", scale, {}).title.endswith("(here: digits)")
     assert Report(study, "quick", study.scale("quick"), {}).title == study.title
+
+
+def test_a_claim_needs_the_runs_of_its_arms_alone():
+    found = report("fig4b", "long", lambda s: s.arm != "pattern only" or s.seed == 0)
+    assert "Incomplete: " in found.caption
+    assert found.has_all_of("plain", "GRAPES") and found.has_all_of("mean only")
+    assert not found.has_all_of("plain", "pattern only")
