@@ -293,9 +293,9 @@ def test_config_round_trip(rule_class):
 def test_modulation_none_means_none_and_true_means_grapes(rule_class):
     assert rule_class(dense(), modulation=None).modulation is None
     assert rule_class(dense(), modulation=True).modulation == kg.Modulation()
-    for other in ("grapes", False):
-        with pytest.raises(TypeError, match="`modulation` must be"):
-            rule_class(dense(), modulation=other)
+    assert rule_class(dense(), modulation=False).modulation is None
+    with pytest.raises(TypeError, match="`modulation` must be"):
+        rule_class(dense(), modulation="grapes")
 
 
 def test_own_training_loop_trains_by_the_rule(rule_class):
