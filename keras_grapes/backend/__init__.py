@@ -35,8 +35,6 @@ key_of_step = _module.key_of_step
 loop_over_time = _module.loop_over_time
 random_normal = _module.random_normal
 random_uniform = _module.random_uniform
-recorded = _module.recorded
-recorded_at = _module.recorded_at
 runs_eagerly = _module.runs_eagerly
 update_one_by_one = _module.update_one_by_one
 variable_key = _module.variable_key
@@ -60,8 +58,6 @@ __all__ = [
     "name",
     "random_normal",
     "random_uniform",
-    "recorded",
-    "recorded_at",
     "runs_eagerly",
     "update_one_by_one",
     "variable_key",

@@ -151,14 +151,6 @@ def loop_over_time(step, state, range_, record, steps=1):
     return list(state), [joined(*each) for each in zip(record, added, strict=True)]
 
 
-def recorded(record):
-    return record
-
-
-def recorded_at(record, first, count):
-    return [record[first + place] for place in range(count)]
-
-
 def eagerly():
     return jax.ensure_compile_time_eval()
 

@@ -96,16 +96,14 @@ def loop_over_time(step, state, range_, record, steps=1):
         steps: Int, the number of steps of a block. Defaults to 1.
 
     Returns:
-        The last state, a list, and a list of the records of all steps in the order of time. They
-        are read by `recorded` and `recorded_at`.
+        The last state, a list, and a list of the records: tensors with time as the first axis, one
+        entry longer than there are steps.
     """
     first, length, stride = range_
     records = tuple(
-        tf.TensorArray(
-            tensor.dtype,
-            size=length * steps + 1,
-            element_shape=tensor.shape,
-        ).write(0, tensor)
+        tf.TensorArray(tensor.dtype, size=length * steps + 1, element_shape=tensor.shape).write(
+            0, tensor
+        )
         for tensor in record
     )
 
@@ -131,16 +129,6 @@ def loop_over_time(step, state, range_, record, steps=1):
         )
     # As tensors: of a `TensorArray` no SavedModel can keep what a custom gradient takes from it.
     return list(state), [r.stack() for r in records]
-
-
-def recorded(record):
-    """A record of `loop_over_time` as a tensor, with time as the first axis."""
-    return record
-
-
-def recorded_at(record, first, count):
-    """A list of `count` entries of a record of `loop_over_time`, from the place `first` on."""
-    return [record[first + place] for place in range(count)]
 
 
 def checked(tensor, condition, message):

@@ -125,14 +125,6 @@ def loop_over_time(step, state, range_, record, steps=1):
     return list(state), records
 
 
-def recorded(record):
-    return record
-
-
-def recorded_at(record, first, count):
-    return list(record[first : first + count])
-
-
 def eagerly():
     # Shapes are inferred on a device without values.
     on_meta = keras.ops.zeros(()).device.type == "meta"

@@ -128,7 +128,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         detach_reset: bool = False,
         **kwargs,
     ) -> None:
-        _check_units(units)
+        check_positive_int("units", units)
         _check_decay(decay, trainable_decay)
         flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
         for name, value in flags.items():
@@ -572,10 +572,6 @@ class SSNU(SNU):
         **kwargs,
     ) -> None:
         super().__init__(**given(locals()))
-
-
-def _check_units(units):
-    check_positive_int("units", units)
 
 
 def _check_decay(decay, trainable_decay):

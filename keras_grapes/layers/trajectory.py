@@ -98,28 +98,21 @@ def _segments(length, block):
 class _Trace:
     """What the forward pass leaves of a segment for the backward pass.
 
-    The input current and the mask are `(blocks, steps, ...)`, the outputs `(time + 1, ...)`, with
-    those before the first step. The output and the states are records of `loop_over_time`.
+    The input current and the mask are `(blocks, steps, ...)`. The records, of the output and of
+    each state, are `(time + 1, ...)`: they begin with what was there before the first step.
     """
 
     segment: _Segment
     current: object
     mask: object
-    outputs: object
     records: list
 
     def at(self, block):
-        """Lists of what the output and each state are before and after each step of a block."""
-        steps = self.segment.steps
-        first = block * steps
-        if steps == 1:
-            moments = [backend.recorded_at(record, first, 2) for record in self.records]
-            return ([ops.expand_dims(m[i], 0) for m in moments] for i in range(2))
-        # The outputs are put together anyway: of them there is nothing to copy.
-        moments = [ops.stack(backend.recorded_at(r, first, steps + 1)) for r in self.records[1:]]
-        outputs = [self.segment.blocked(o)[block] for o in (self.outputs[:-1], self.outputs[1:])]
-        before, after = [m[:-1] for m in moments], [m[1:] for m in moments]
-        return [outputs[0], *before], [outputs[1], *after]
+        """Lists of what output and states are before and after each step of a block."""
+        # One by one, as the length of a slice from a place that is a tensor is not known.
+        places = [block * self.segment.steps + step for step in range(self.segment.steps + 1)]
+        moments = [ops.stack([record[place] for place in places]) for record in self.records]
+        return [m[:-1] for m in moments], [m[1:] for m in moments]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +146,8 @@ class _Way:
                 return moving, list(zip(*passed))
 
             moving, records = segment.loop(advance, moving, moving)
-            outputs = backend.recorded(records[0])
-            traces.append(_Trace(segment, drives, masks, outputs, records))
-            parts.append(outputs[1:])
+            traces.append(_Trace(segment, drives, masks, records))
+            parts.append(records[0][1:])
         return traces, _concatenate(parts), tuple(moving[1:])
 
     def _step(self, drive, is_live, moving, parameters):
@@ -181,7 +173,7 @@ class _Way:
                 return self._retreat(trace, block, errors[block], moving)
 
             moving, (drive_errors,) = trace.segment.loop(retreat, moving, [none], backward=True)
-            parts.insert(0, backend.recorded(drive_errors)[1:])
+            parts.insert(0, drive_errors[1:])
         drive_errors = _concatenate(parts)
         found = [drive_errors, *moving]
         if self.kernel is not None:
