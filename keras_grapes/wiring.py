@@ -8,6 +8,7 @@ from keras import layers, ops
 from keras_grapes import graph
 from keras_grapes.checks import check_model
 from keras_grapes.groups import is_wrapper, nested_groups
+from keras_grapes.groups.owners import ELEMENTWISE
 from keras_grapes.linear import linear_map
 
 __all__ = ["Site", "Wiring"]
@@ -38,16 +39,6 @@ MOVING_LAYERS = (
     layers.UpSampling1D,
     layers.UpSampling2D,
     layers.UpSampling3D,
-)
-
-# Layers without a kernel whose weights act within a node: errors pass them exactly.
-LOCAL_WEIGHTS = (
-    layers.BatchNormalization,
-    layers.GroupNormalization,
-    layers.LayerNormalization,
-    layers.Normalization,
-    layers.PReLU,
-    layers.RMSNormalization,
 )
 
 
@@ -341,7 +332,7 @@ def _mixes_nodes(layer):
     if nested_groups(layer):
         return True
     leaves = [layer, *graph.all_layers(layer)]
-    local = {id(w) for leaf in leaves if isinstance(leaf, LOCAL_WEIGHTS) for w in leaf.weights}
+    local = {id(w) for leaf in leaves if isinstance(leaf, ELEMENTWISE) for w in leaf.weights}
     return any(len(w.shape) > 1 and id(w) not in local for w in layer.trainable_weights)
 
 

@@ -35,7 +35,7 @@ def has_own_weights(layer):
 
 
 # Their weights act on each node by itself, whatever axes they have.
-_ELEMENTWISE = (
+ELEMENTWISE = (
     layers.BatchNormalization,
     layers.GroupNormalization,
     layers.LayerNormalization,
@@ -69,7 +69,7 @@ def has_unknown_weights(layer):
 def _mixes_nodes(layer):
     if isinstance(layer, layers.EinsumDense):
         return bool(Equation.of(layer).incoming_axes)
-    if not _has_matrices(layer) or isinstance(layer, _ELEMENTWISE):
+    if not _has_matrices(layer) or isinstance(layer, ELEMENTWISE):
         return False
     # Who registers a class of his own without nodes says that it does not. Of Keras's classes
     # without nodes an `Embedding` is looked up in, or multiplied by where the output is tied to it.
