@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from examples import command_line, data, quickstart
+from tests.examples.refusal import refusal
 from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
@@ -54,17 +55,6 @@ def tiny():
 def tiny_options(**changes):
     options = {"optimizer": "sgd", "learning_rate": 0.05, "epochs": 2, "seed": 3}
     return types.SimpleNamespace(**{**options, **changes})
-
-
-def refuse(capsys, *arguments):
-    """Returns the one line that options are refused with."""
-    with pytest.raises(SystemExit) as caught:
-        quickstart.parse(command_line.Parser(prog="quickstart.py"), list(arguments))
-    captured = capsys.readouterr()
-    assert caught.value.code == 2
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    return captured.err
 
 
 def test_one_epoch_on_digits_prints_the_table_and_saves_the_picture(tmp_path):
@@ -192,13 +182,13 @@ def test_conclusion_fits_the_optimizer_and_the_runs():
     ],
 )
 def test_wrong_option_is_named_in_one_line(arguments, named, capsys):
-    assert named in refuse(capsys, *arguments)
+    assert named in refusal(capsys, quickstart, *arguments)
 
 
 def test_output_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("kept")
-    assert "is a file" in refuse(capsys, "--output", str(tmp_path / "file"))
-    assert "file" in refuse(capsys, "--output", str(tmp_path / "file" / "below"))
+    assert "is a file" in refusal(capsys, quickstart, "--output", str(tmp_path / "file"))
+    assert "file" in refusal(capsys, quickstart, "--output", str(tmp_path / "file" / "below"))
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -207,7 +197,7 @@ def test_output_that_is_a_file_is_refused(tmp_path, capsys):
 )
 def test_output_that_is_not_writable_is_refused(tmp_path, capsys):
     tmp_path.chmod(0o500)
-    assert "cannot write" in refuse(capsys, "--output", str(tmp_path))
+    assert "cannot write" in refusal(capsys, quickstart, "--output", str(tmp_path))
 
 
 def test_a_failing_write_is_refused(tmp_path, capsys, monkeypatch):
@@ -215,18 +205,18 @@ def test_a_failing_write_is_refused(tmp_path, capsys, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(command_line.tempfile, "TemporaryFile", fail)
-    assert "cannot write" in refuse(capsys, "--output", str(tmp_path))
+    assert "cannot write" in refusal(capsys, quickstart, "--output", str(tmp_path))
 
 
 def test_missing_modules_are_refused_with_the_command_to_install_them(capsys, monkeypatch):
     monkeypatch.setattr(command_line, "_MODULES", ("keras", "no_such_module_here"))
-    line = refuse(capsys)
+    line = refusal(capsys, quickstart)
     assert "no_such_module_here" in line and 'pip install "keras_grapes[examples]"' in line
     assert "keras," not in line
 
 
 def test_wrong_options_make_no_folder(tmp_path, capsys):
-    refuse(capsys, "--output", str(tmp_path / "new"), "--epochs", "0")
+    refusal(capsys, quickstart, "--output", str(tmp_path / "new"), "--epochs", "0")
     assert not (tmp_path / "new").exists()
 
 

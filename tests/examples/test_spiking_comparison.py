@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from examples import command_line, spiking_comparison
+from tests.examples.refusal import refusal
 from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
@@ -32,13 +33,7 @@ def parse(*arguments):
     ],
 )
 def test_a_wrong_option_gives_one_line(arguments, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        parse(*arguments)
-    captured = capsys.readouterr()
-    assert caught.value.code == 2
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    assert message in captured.err
+    assert message in refusal(capsys, spiking_comparison, *arguments)
 
 
 def test_plain_and_grapes_start_from_the_same_weights(tmp_path):

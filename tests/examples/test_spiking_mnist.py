@@ -9,6 +9,7 @@ import pytest
 
 import keras_grapes as kg
 from examples import command_line, data, spiking_mnist
+from tests.examples.refusal import refusal
 from tests.patience import PATIENCE
 
 for module in ("matplotlib", "sklearn", "tensorflow_datasets"):
@@ -32,13 +33,7 @@ def parse(*arguments):
     ],
 )
 def test_a_wrong_option_gives_one_line(arguments, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        parse(*arguments)
-    captured = capsys.readouterr()
-    assert caught.value.code == 2
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    assert message in captured.err
+    assert message in refusal(capsys, spiking_mnist, *arguments)
 
 
 def test_every_layer_fires_from_the_start():
