@@ -616,6 +616,24 @@ def test_nan_is_passed_on():
     assert np.isnan(output[0]).all() and np.isin(output[1:], [0, 1]).all()
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [kg.SNU(5), kg.SNU(5, unroll=True), kg.Spiking(kg.Synaptic())],
+    ids=lambda layer: layer.name,
+)
+def test_states_and_masks_of_other_shapes_are_refused(layer):
+    x = np.ones((2, 4, 5), "float32")
+    count = len(layer.cell.state_size)
+    for states in ([np.zeros((2, 5))] * (count - 1), [np.zeros((3, 5))] * count, np.zeros((2, 5))):
+        with pytest.raises(ValueError, match=rf"`initial_state`.*list of {count}.*Received"):
+            layer(x, initial_state=states)
+    for shape in ((2, 3), (3, 4), (2, 4, 1)):
+        with pytest.raises(ValueError, match=r"`mask`.*\(batch, time\)"):
+            layer(x, mask=np.ones(shape, bool))
+    expected = layer(x, mask=np.ones((2, 4), bool))
+    np.testing.assert_array_equal(layer(x, mask=np.ones((1, 4), bool)), expected)
+
+
 # GRAPES.
 
 
