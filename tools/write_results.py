@@ -105,11 +105,11 @@ def claims():
             beyond += row.verdict == row.mean_only == "holds"
             rows.append([*row.cells, shown])
     total = sum(counts.values())
+    also = f" {beyond} of those that hold also hold against the raised mean alone."
     count = (
         f"Of {total} claims, **{counts['holds']} hold**, {counts['does not hold']} do not hold, "
         f"{counts['not decided']} are not decided, and {counts['not measured']} are not measured "
-        f"with these settings yet. {beyond} of those that hold do so against the raised mean alone "
-        "as well."
+        f"with these settings yet.{also if counts['holds'] else ''}"
     )
     return f"{count}\n\n{_table(rows, (*CLAIM_COLUMNS, 'study'))}"
 
