@@ -7,7 +7,6 @@ Nothing here knows of layers, models or optimizers. References:
 import dataclasses
 import functools
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_grapes import backend
-from keras_grapes.checks import is_number
+from keras_grapes.checks import is_int, is_number
 from keras_grapes.types import IncomingAxes, Tensor
 
 __all__ = ["Modulation", "modulation_factor", "node_importance"]
@@ -215,7 +214,7 @@ def normalize_axes(axes, rank):
     elif not isinstance(axes, (list, tuple)):
         axes = (axes,)
     axes = tuple(axes)
-    if not all(isinstance(a, numbers.Integral) and -rank <= a < rank for a in axes):
+    if not all(is_int(a) and -rank <= a < rank for a in axes):
         raise ValueError(
             f"`incoming_axes` must be ints from {-rank} to {rank - 1} for a kernel with {rank} "
             f"axes. Received: incoming_axes={axes}"

@@ -222,7 +222,7 @@ def test_bad_modulation_arguments_are_refused(arguments):
         kg.Modulation(**arguments)
 
 
-@pytest.mark.parametrize("axes", [2, -3, (0, 0), (0, 1), (0, -2), 0.5])
+@pytest.mark.parametrize("axes", [2, -3, (0, 0), (0, 1), (0, -2), 0.5, True])
 def test_bad_axes_are_refused(axes):
     with pytest.raises(ValueError, match="`incoming_axes`"):
         kg.node_importance(KERNEL, axes)

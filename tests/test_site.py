@@ -113,10 +113,13 @@ def test_a_link_to_a_notebook_leads_to_its_page():
 
 
 def test_a_picture_alone_gets_its_text_as_caption():
-    figure = '<figure><img alt="A curve" src="a.png"><figcaption>A curve</figcaption></figure>'
-    picture = '<p><img alt="A curve" src="a.png"></p>'
+    image = '<img alt="A curve" src="a.png">'
+    linked = f'<a href="a.png">{image}</a>'
+    picture = f"<p>{image}</p>"
     shown = hook("figures").on_page_content
-    assert shown(picture) == figure
+    assert shown(picture) == f"<figure>{linked}<figcaption>A curve</figcaption></figure>"
+    within = "<figure>\n{}\n<figcaption>Curves</figcaption></figure>"
+    assert shown(within.format(picture)) == within.format(f"<p>{linked}</p>")
     for other in ("<figure>\n" + picture, '<p>See <img alt="A" src="a.png"></p>'):
         assert shown(other) == other
 

@@ -34,6 +34,10 @@ PAGE = DOCS / "paper.md"
 STUDY_PAGES = DOCS / "paper"
 CLAIMS = "<!-- claims -->", "<!-- end of claims -->"
 SYMBOLS = {"holds": "✓", "does not hold": "✗", "not decided": "?", "not measured": "·"}
+_INTRODUCTION = (
+    "[The paper's claims](../paper.md#how-a-claim-is-decided) says how a verdict is reached, and\n"
+    "[Is it GRAPES, or a larger learning rate?](../controls.md) what the four arms are."
+)
 _BLOCK = re.compile(
     r"<!-- from (results/\S+\.jsonl)(?:, preset (\w+))? -->\n(.*?)<!-- end of \1 -->", re.DOTALL
 )
@@ -105,11 +109,11 @@ def claims():
             beyond += row.verdict == row.mean_only == "holds"
             rows.append([*row.cells, shown])
     total = sum(counts.values())
+    also = f" {beyond} of those that hold also hold against the raised mean alone."
     count = (
         f"Of {total} claims, **{counts['holds']} hold**, {counts['does not hold']} do not hold, "
         f"{counts['not decided']} are not decided, and {counts['not measured']} are not measured "
-        f"with these settings yet. {beyond} of those that hold do so against the raised mean alone "
-        "as well."
+        f"with these settings yet.{also if counts['holds'] else ''}"
     )
     return f"{count}\n\n{_table(rows, (*CLAIM_COLUMNS, 'study'))}"
 
@@ -207,7 +211,8 @@ def write(name, folder, preset, partial, error):
         path.write_text(_BLOCK.sub(block, path.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         STUDY_PAGES.mkdir(exist_ok=True)
-        path.write_text(f"# {report.study.title}\n\n{block}\n", encoding="utf-8")
+        text = f"# {report.study.title}\n\n{_INTRODUCTION}\n\n{block}\n"
+        path.write_text(text, encoding="utf-8")
     print(f"{name}: {len(report.records)} of {report.runs} runs")
 
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_grapes import graph
 from keras_grapes.analysis import probing
-from keras_grapes.checks import check_number
+from keras_grapes.checks import check_model, check_number
 from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
 from keras_grapes.types import Array
@@ -165,10 +165,7 @@ def synaptic_operations(
     total                    30             60       20       27 pJ
     dense, with multiplications: 276 pJ
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: an object of type {type(model).__name__}"
-        )
+    check_model("model", model)
     energies = {
         "accumulate_energy": accumulate_energy,
         "multiply_accumulate_energy": multiply_accumulate_energy,

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_grapes.analysis import probing
+from keras_grapes.checks import check_model
 from keras_grapes.types import Array
 
 __all__ = ["Recording", "record"]
@@ -79,10 +80,7 @@ def record(
     >>> recordings["hidden"].rates.shape
     (16,)
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`model` must be a `keras.Model`. Received: an object of type {type(model).__name__}"
-        )
+    check_model("model", model)
     found = probing.spiking_layers(model)
     if not found:
         raise ValueError(

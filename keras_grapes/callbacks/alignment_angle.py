@@ -87,9 +87,9 @@ class AlignmentAngle(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not isinstance(self.model, FeedbackModel):
             raise TypeError(
-                "`AlignmentAngle` observes a `keras_grapes.FeedbackAlignment`, "
-                "`DirectFeedbackAlignment` or `IndirectFeedbackAlignment`. Received: a model of "
-                f"type {type(self.model).__name__}"
+                "`AlignmentAngle` observes a feedback model, such as "
+                "`keras_grapes.FeedbackAlignment(model)`. Received: a model of type "
+                f"{type(self.model).__name__}"
             )
         if self._observed is not self.model:
             self._observed = self.model

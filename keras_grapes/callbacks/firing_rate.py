@@ -145,7 +145,7 @@ class _Probe(keras.Model):
         self.unseen = []
         layers = graph.all_layers(model)
         loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
-        # Of a stack of cells the last one makes the outputs.
+        # The last cell of a stack makes the outputs.
         last = [getattr(loop.cell, "cells", [loop.cell])[-1] for loop in loops]
         self._loops = by_name([loop for loop, cell in zip(loops, last) if _fires(cell)])
         inner = [c for c in layers if _fires(c) and all(c is not x for x in last)]

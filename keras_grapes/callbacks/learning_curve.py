@@ -61,7 +61,7 @@ class LearningCurve(keras.callbacks.Callback):
         self, monitor: str = "val_accuracy", chance: float | None = None, max_accuracy: str = "fit"
     ) -> None:
         super().__init__()
-        # Any curve will do to check the arguments.
+        # Checks both arguments: it fits any curve.
         analysis.fit_plateau([0.45, 0.6, 0.675], chance, max_accuracy)
         self.monitor = monitor
         self.chance = chance

@@ -108,8 +108,8 @@ class Group:
         )
         if not fits:
             raise ValueError(
-                f"its nodes, of shape {node_shape}, are not axis {self.output_axis} of its "
-                f"output, of shape {tuple(output_shape)}"
+                f"the nodes of the group, of shape {node_shape}, are not axis {self.output_axis} "
+                f"of an output of shape {tuple(output_shape)}"
             )
         if tuple(axis % rank for axis in axes) == tuple(range(rank - len(axes), rank)):
             return factor  # The nodes are the last axes.

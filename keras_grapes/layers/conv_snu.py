@@ -1,11 +1,11 @@
 """Convolutional spiking neural units over `(batch, time, height, width, channels)`."""
 
-import numbers
 from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
 
+from keras_grapes.checks import is_int
 from keras_grapes.layers.snu import SNU, SNUCell, given, with_arguments_of_cell
 from keras_grapes.types import Constraint, Initializer, Regularizer
 
@@ -192,11 +192,9 @@ class ConvSNU2D(SNU):
 
 
 def _check_ints(name, value, count):
-    values = (value,) * count if isinstance(value, numbers.Integral) else value
+    values = (value,) * count if is_int(value) else value
     fits = isinstance(values, (tuple, list)) and len(values) == count
-    if not (fits and all(isinstance(v, numbers.Integral) and v > 0 for v in values)):
-        raise ValueError(
-            f"`{name}` must be a positive int{' or 2 of them' * (count == 2)}. "
-            f"Received: {name}={value!r}"
-        )
+    if not (fits and all(is_int(v) and v > 0 for v in values)):
+        allowed = "a positive int" if count == 1 else f"a positive int or {count} of them"
+        raise ValueError(f"`{name}` must be {allowed}. Received: {name}={value!r}")
     return tuple(int(v) for v in values)

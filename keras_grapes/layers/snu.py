@@ -100,7 +100,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
     TensorShape([2, 20, 3])
     """
 
-    # A `SimpleRNNCell`, since for cells of its own alone does Keras prepare dropout.
+    # A `SimpleRNNCell`, because Keras prepares dropout masks only for its own classes of cells.
 
     def __init__(
         self,
@@ -170,8 +170,13 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         self.neuron = self._make_neuron()
 
     def _make_neuron(self):
-        activation, derivative = self.activation, DERIVATIVES.get(self.activation)
-        slope = derivative and (lambda x, y: derivative(y))
+        activation, slope = self.activation, None
+        derivative = DERIVATIVES.get(activation)
+        if derivative is not None:
+
+            def slope(x, y):
+                return derivative(y)
+
         if self.is_spiking:
 
             def activation(x):

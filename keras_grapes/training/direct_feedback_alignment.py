@@ -117,7 +117,7 @@ class DirectFeedbackAlignment(DirectFeedback):
             ]
 
         shapes = [keras.ops.stop_gradient(tensor) for tensor in tensors]
-        # An update waits for no other layer here: no weights may change before all of the factors
-        # that are computed from them are.
+        # Here the update of a layer does not wait for other layers. All factors must be computed
+        # before any weight changes.
         factors = list(current.factors.values())
         return send_error(outputs, tensors, errors, after=factors)

@@ -132,5 +132,5 @@ class FeedbackAlignment(FeedbackModel):
             )
             return [ops.cast(pullback(error)[0], inputs.dtype)]
 
-        # No weights may change before what is computed from them is.
+        # The kernels must be read before any weight changes.
         return send_error(outputs, [inputs], errors, after=kernels)

@@ -105,6 +105,8 @@ def test_trains_saves_and_is_modulated(tmp_path):
         (lambda: kg.ConvSNU2D(2, (3, 3, 3)), "`kernel_size` must be .* 2 of them"),
         (lambda: kg.ConvSNU2D(2, 3, padding="causal"), '`padding` must be "valid" or "same"'),
         (lambda: kg.ConvSNU2D(2, 3, strides=2, dilation_rate=2), "`strides` and `dilation_rate`"),
+        (lambda: kg.ConvSNU2D(True, 3), "`filters` must be a positive int. Received: filters=True"),
+        (lambda: kg.ConvSNU2D(2, True), "`kernel_size` must be a positive int or 2 of them"),
         (lambda: kg.ConvSNU2D(2, 3, recurrent=True), "no `recurrent`"),
         (lambda: kg.ConvSNU2D(2, 3)(X[0]), "expected ndim=5"),
         (lambda: kg.ConvSNU2D(2, 3)(keras.Input((4, None, None, 3))), "height.*are known"),
