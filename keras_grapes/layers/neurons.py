@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import numbers
 from typing import ClassVar
 
 import keras
 from keras import ops
 
-from keras_grapes.checks import check_share
+from keras_grapes.checks import check_bool, check_number, check_share
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
@@ -28,9 +27,8 @@ class _Firing(Neuron):
         for field in dataclasses.fields(self):
             if "decay" in field.name:
                 check_share(field.name, getattr(self, field.name))
-        threshold = self.threshold
-        if not isinstance(threshold, numbers.Real) or threshold <= 0:
-            raise ValueError(f"`threshold` must be above 0. Received: threshold={threshold!r}")
+        check_number("threshold", self.threshold, above=0)
+        check_bool("detach_reset", self.detach_reset)
         if self.reset not in _RESETS:
             raise ValueError(f"`reset` must be one of {_RESETS}. Received: reset={self.reset!r}")
         object.__setattr__(self, "surrogate", get_surrogate(self.surrogate))
@@ -178,6 +176,10 @@ class ALIF(_Firing):
 
     states = ("potential", "adaptation")
     bounds: ClassVar = {**_Firing.bounds, "adaptation_decay": _SHARE}
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("adaptation", self.adaptation)
 
     def step(self, current, output, state, parameters):
         potential, adaptation = state
