@@ -3,7 +3,6 @@
 import importlib
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import types
@@ -176,8 +175,8 @@ def test_an_entry_leads_to_the_section_that_first_explains_it(reference):
 @pytest.mark.slow
 def test_the_site_builds_and_nothing_in_it_is_broken(tmp_path):
     pytest.importorskip("mkdocstrings_handlers.python")
-    assert shutil.which("mkdocs")
-    command = ["mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    command += ["--site-dir", str(tmp_path / "site")]
     subprocess.run(command, cwd=ROOT, check=True)
     done = check(tmp_path / "site")
     assert done.returncode == 0, done.stdout

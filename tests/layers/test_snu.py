@@ -697,7 +697,7 @@ def test_grapes_multiplies_the_update_of_each_unit():
         ({"units": 2, "reset": ["gate"]}, r"`reset` must be one of.*\['gate'\]"),
         ({"units": 2, "recurrent": 1}, "`recurrent` must be True or False.*1"),
         ({"units": 2, "use_bias": "a"}, "`use_bias` must be True or False.*'a'"),
-        ({"units": 2, "dropout": 2}, "`dropout` must be from 0 to 1"),
+        ({"units": 2, "dropout": 2}, "`dropout` must be a number from 0 to 1"),
         ({"units": 2, "recurrent_dropout": 0.1}, "no `recurrent_dropout`"),
         ({"units": 2, "surrogate": "relu"}, "`surrogate` must be one of.*'relu'"),
         ({"units": 2, "activation": "stepp"}, "stepp"),
