@@ -84,6 +84,28 @@ def check_share(name, value, meaning="", ends=True):
     return float(value)
 
 
+def check_bool(name, value):
+    """Returns `True` or `False`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return value
+
+
+def check_string(name, value):
+    """Returns a string.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a string. Received: {name}={value!r}")
+    return value
+
+
 def check_choice(name, value, choices):
     """Returns one of some strings.
 

@@ -43,7 +43,7 @@ class AlignmentAngle(keras.callbacks.Callback):
 
     Raises:
         ValueError: If the batch is empty, or `x` and `y` are of different lengths.
-        TypeError: By `fit`, if the model is not a feedback model.
+        TypeError: If `x` or `y` is `None`; or by `fit`, if the model is not a feedback model.
 
     References:
         - [Lillicrap et al., 2016](https://doi.org/10.1038/ncomms13276).
@@ -66,6 +66,11 @@ class AlignmentAngle(keras.callbacks.Callback):
 
     def __init__(self, x: Array, y: Array, sample_weight: Array | None = None) -> None:
         super().__init__()
+        if x is None or y is None:
+            raise TypeError(
+                "`x` and `y` must be a batch of inputs and their targets. Received: "
+                f"{'x' if x is None else 'y'}=None"
+            )
         self._batch = [
             None if part is None else keras.ops.convert_to_tensor(part)
             for part in (x, y, sample_weight)

@@ -10,7 +10,7 @@ from keras import ops
 from keras_grapes import graph, keras_hooks
 from keras_grapes.analysis.probing import by_name
 from keras_grapes.callbacks.observation import log_name, unchanged
-from keras_grapes.checks import is_number
+from keras_grapes.checks import check_positive_int, is_number
 from keras_grapes.layers.neuron_layer import NeuronCell
 from keras_grapes.types import Array
 
@@ -41,8 +41,9 @@ class FiringRate(keras.callbacks.Callback):
         unit_rates: Dict of arrays, for every layer the rate of each unit after the last epoch.
 
     Raises:
-        ValueError: If `silent` and `saturated` are not `0 <= silent < saturated <= 1`; or by `fit`,
-            if the model has no spiking layer, or none whose outputs can be seen.
+        ValueError: If `silent` and `saturated` are not `0 <= silent < saturated <= 1`, or
+            `batch_size` is not a positive int; or by `fit`, if the model has no spiking layer, or
+            none whose outputs can be seen.
 
     Example:
 
@@ -77,7 +78,7 @@ class FiringRate(keras.callbacks.Callback):
         self.x = x
         self.silent = silent
         self.saturated = saturated
-        self.batch_size = batch_size
+        self.batch_size = check_positive_int("batch_size", batch_size, or_none=True)
         self._observed = None
         self._probe = None
         self._begin()

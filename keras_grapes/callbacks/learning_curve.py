@@ -6,6 +6,7 @@ import keras
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name
+from keras_grapes.checks import check_string
 from keras_grapes.types import Axes, Figure
 
 __all__ = ["LearningCurve"]
@@ -37,6 +38,7 @@ class LearningCurve(keras.callbacks.Callback):
             as long as the curve cannot be fitted.
 
     Raises:
+        TypeError: If `monitor` is not a string.
         ValueError: If an argument is not one of the values above; or after the first epoch, if
             its logs lack `monitor`.
 
@@ -63,7 +65,7 @@ class LearningCurve(keras.callbacks.Callback):
         super().__init__()
         # Checks both arguments: it fits any curve.
         analysis.fit_plateau([0.45, 0.6, 0.675], chance, max_accuracy)
-        self.monitor = monitor
+        self.monitor = check_string("monitor", monitor)
         self.chance = chance
         self.max_accuracy = max_accuracy
         self.accuracy: list[float] = []

@@ -32,8 +32,9 @@ class SpikeRecorder(keras.callbacks.Callback):
             layer.
 
     Raises:
-        ValueError: If `every` is not a positive int; or by `fit`, if the model has no spiking
-            layer, or none of a name in `layers`.
+        TypeError: If `layers` is no list.
+        ValueError: If `every` or `batch_size` is not a positive int; or by `fit`, if the
+            model has no spiking layer, or none of a name in `layers`.
 
     Example:
 
@@ -60,9 +61,13 @@ class SpikeRecorder(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.x = x
+        if not (layers is None or isinstance(layers, (list, tuple))):
+            raise TypeError(
+                f"`layers` must be a list of names of layers, or None. Received: layers={layers!r}"
+            )
         self.layers = layers
         self.every = check_positive_int("every", every)
-        self.batch_size = batch_size
+        self.batch_size = check_positive_int("batch_size", batch_size, or_none=True)
         self._observed = None
         self._begin()
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_grapes import analysis
 from keras_grapes.callbacks.observation import log_name, unchanged
-from keras_grapes.checks import check_positive_int, is_int
+from keras_grapes.checks import check_positive_int, check_string, is_int
 from keras_grapes.types import Figure
 
 __all__ = ["TaskAccuracy"]
@@ -46,9 +46,9 @@ class TaskAccuracy(keras.callbacks.Callback):
         curve: Array of shape `(records, tasks)`, empty without `every`.
 
     Raises:
-        TypeError: If `tasks` is no such list or dict.
-        ValueError: If `tasks` is empty or `every` not positive; or by `fit`, if the model is not
-            compiled with `metric`.
+        TypeError: If `tasks` is no such list or dict, or `metric` not a string.
+        ValueError: If `tasks` is empty, or `every` or `batch_size` not positive; or by `fit`, if
+            the model is not compiled with `metric`.
 
     References:
         - [Lopez-Paz and Ranzato, 2017](https://arxiv.org/abs/1706.08840).
@@ -92,8 +92,8 @@ class TaskAccuracy(keras.callbacks.Callback):
             _check_data(name, data)
         self.names = [str(name) for name in tasks]
         self.every = every
-        self.metric = metric
-        self.batch_size = batch_size
+        self.metric = check_string("metric", metric)
+        self.batch_size = check_positive_int("batch_size", batch_size, or_none=True)
         self.initial_accuracy = None
         self._keys = list(tasks)
         self._tasks = list(tasks.values())

@@ -29,6 +29,11 @@ def named(arms):
         return dict(ARMS)
     if isinstance(arms, str):
         arms = (arms,)
+    if not isinstance(arms, (dict, list, tuple)):
+        raise TypeError(
+            f"`arms` must be a tuple of names of {tuple(ARMS)}, or a dict of your own. Received: "
+            f"arms={arms!r}"
+        )
     if not isinstance(arms, dict):
         unknown = [name for name in arms if name not in ARMS]
         if unknown:

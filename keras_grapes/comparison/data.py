@@ -48,7 +48,7 @@ class Split:
             self.test = take((x, y), order[left + held :])
         else:
             self.test = tuple(arrays("test_data", part) for part in test_data)
-            length(*self.test)
+            length(*self.test, name="test_data")
 
     @property
     def sizes(self):
@@ -105,11 +105,12 @@ def arrays(name, value):
     )
 
 
-def length(x, y):
+def length(x, y, name="x` and `y"):
     """Returns the number of examples."""
     counts = {len(leaf) for leaf in keras.tree.flatten((x, y))}
     if len(counts) != 1:
         raise ValueError(
-            f"Examples and targets must have one number of rows. Received: {sorted(counts)}"
+            f"Examples and targets of `{name}` must have one number of rows. Received: "
+            f"{sorted(counts)}"
         )
     return counts.pop()

@@ -237,7 +237,10 @@ class Metric:
     """
 
     # Of which less is better, as parts of names.
-    _SMALL = ("loss", "error", "mse", "mae", "mape", "crossentropy", "divergence", "perplexity")
+    _SMALL = (
+        "loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "divergence", "perplexity",
+        "poisson", "hinge", "huber", "cosh",
+    )  # fmt: skip
 
     def __init__(self, name, mode):
         if mode not in ("auto", "max", "min"):

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import hashlib
-import numbers
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_grapes.checks import check_positive_int, is_int
+from keras_grapes.checks import check_positive_int, is_int, is_number
 from keras_grapes.comparison import arms as arms_
 from keras_grapes.comparison.data import Split
 from keras_grapes.comparison.journal import Journal
@@ -136,6 +135,8 @@ def compare(
     epochs = check_positive_int("epochs", epochs)
     batch_size = check_positive_int("batch_size", batch_size)
     make_callbacks = _callbacks(callbacks)
+    if not isinstance(verbose, int):
+        raise ValueError(f"`verbose` must be 0 or 1. Received: verbose={verbose!r}")
     measure = Metric(metric, mode)
     split = Split(x, y, validation_split, test_split, test_data)
     recipe = Recipe(make_model, optimizer, loss, metrics)
@@ -298,7 +299,7 @@ def _seeds(seeds):
 def _rates(rates):
     if rates is None:
         return None
-    if isinstance(rates, numbers.Real):
+    if is_number(rates):
         rates = (rates,)
     try:
         found = tuple(float(rate) for rate in rates)
@@ -316,13 +317,13 @@ def _callbacks(callbacks):
     """Returns a function that gives each run callbacks of its own."""
     if callable(callbacks) and not isinstance(callbacks, keras.callbacks.Callback):
         return lambda: list(callbacks())
-    if isinstance(callbacks, keras.callbacks.Callback):
-        callbacks = [callbacks]
-    given = list(callbacks or ())
+    if callbacks is None:
+        callbacks = []
+    given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     for one in given:
         if not isinstance(one, keras.callbacks.Callback):
             raise TypeError(
                 "`callbacks` must be a list of callbacks or a function that returns one. Received: "
-                f"{one!r}"
+                f"callbacks={callbacks!r}"
             )
     return lambda: copy.deepcopy(given)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from keras_grapes.checks import check_number, check_share
+from keras_grapes.checks import check_bool, check_number, check_share
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
@@ -28,6 +28,7 @@ class _Firing(Neuron):
             if "decay" in field.name:
                 check_share(field.name, getattr(self, field.name))
         check_number("threshold", self.threshold, above=0)
+        check_bool("detach_reset", self.detach_reset)
         if self.reset not in _RESETS:
             raise ValueError(f"`reset` must be one of {_RESETS}. Received: reset={self.reset!r}")
         object.__setattr__(self, "surrogate", get_surrogate(self.surrogate))
@@ -175,6 +176,10 @@ class ALIF(_Firing):
 
     states = ("potential", "adaptation")
     bounds: ClassVar = {**_Firing.bounds, "adaptation_decay": _SHARE}
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("adaptation", self.adaptation)
 
     def step(self, current, output, state, parameters):
         potential, adaptation = state

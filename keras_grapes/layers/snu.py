@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import activations, ops
 
-from keras_grapes.checks import check_positive_int, check_share
+from keras_grapes.checks import check_bool, check_positive_int, check_share
 from keras_grapes.groups import Group, register_grouping
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
 from keras_grapes.layers.snu_dynamics import DERIVATIVES, DETACHED_RESETS, RESETS, SNUNeuron
@@ -131,8 +131,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
         _check_decay(decay, trainable_decay)
         flags = {"recurrent": recurrent, "use_bias": use_bias, "detach_reset": detach_reset}
         for name, value in flags.items():
-            if not isinstance(value, bool):
-                raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+            check_bool(name, value)
         if not isinstance(reset, str) or reset not in RESETS:
             raise ValueError(f"`reset` must be one of {list(RESETS)}. Received: reset={reset!r}")
         check_share("dropout", dropout)

@@ -213,6 +213,7 @@ class Spiking(NeuronLayer):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
+        self.input_spec = keras.layers.InputSpec(min_ndim=3)
 
     @property
     def neuron(self):

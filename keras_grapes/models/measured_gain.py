@@ -96,7 +96,8 @@ def error_gain(
         arrives without modulation either.
 
     Raises:
-        TypeError: If `model` is not a `keras.Model`, or is a feedback model.
+        TypeError: If `model` is not a `keras.Model`, or is a feedback model, or if `x` or `y` is
+            `None`.
         ValueError: If the model has no weights to train, or cannot be propagated.
 
     Example:
@@ -124,6 +125,11 @@ def error_gain(
             "`error_gain` takes a `keras.Model` whose errors take the way of its graph. Received: "
             f"model={model!r} of type {type(model).__name__}{graph.keras_2_hint(model)}"
         )
+    for name, value in (("x", x), ("y", y)):
+        if value is None:
+            raise TypeError(
+                f"`{name}` must be an array or a structure of them, a batch. Received: {name}=None"
+            )
     if not any(is_wrapper(layer) for layer in graph.all_layers(model)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ def get_inner_optimizer(identifier):
     if isinstance(identifier, (str, dict)):
         try:
             inner = keras.optimizers.get(identifier)
-        except ValueError as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "`inner_optimizer` must name an optimizer of Keras, such as 'adam', or be its "
                 f"config. Received: inner_optimizer={identifier!r}"

@@ -51,7 +51,7 @@ class ModelGrouping:
         if not model.weights:
             raise ValueError(
                 f"`model` must be built, so that its layers have weights. Received: model "
-                f"'{model.name}', which is not. Give it a `keras.Input`, call "
+                f"'{model.name}', which has none. Give it a `keras.Input`, call "
                 "`model.build(input_shape)` or call it on data before you make the optimizer."
             )
         self.model = model

@@ -173,3 +173,5 @@ def test_other_models_are_refused():
 def test_what_is_no_batch_is_refused(x, y):
     with pytest.raises(ValueError, match="must be one batch"):
         kg.callbacks.AlignmentAngle(x, y)
+    with pytest.raises(TypeError, match="Received: y=None"):
+        kg.callbacks.AlignmentAngle(x, None)

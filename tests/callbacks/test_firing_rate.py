@@ -83,6 +83,8 @@ def test_bad_use():
     for limits in ({"silent": "a"}, {"saturated": None}):
         with pytest.raises(ValueError, match="`silent` and `saturated` must"):
             kg.callbacks.FiringRate(X, **limits)
+    with pytest.raises(ValueError, match="`batch_size` must be a positive int"):
+        kg.callbacks.FiringRate(X, batch_size=0)
 
 
 def firing(units=2, name="snu", **kwargs):

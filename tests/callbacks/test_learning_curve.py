@@ -99,6 +99,8 @@ def test_in_a_fit_of_keras(tmp_path):
 def test_bad_use():
     with pytest.raises(ValueError, match="`max_accuracy` must be one of"):
         kg.callbacks.LearningCurve(max_accuracy="best")
+    with pytest.raises(TypeError, match=r"`monitor` must be a string. Received: monitor=5"):
+        kg.callbacks.LearningCurve(5)
     with pytest.raises(ValueError, match="`chance` must be a number from 0 to 1"):
         kg.callbacks.LearningCurve(chance=10)
     with pytest.raises(ValueError, match=r"needs 'val_accuracy'.*\['accuracy', 'loss'\]"):

@@ -63,6 +63,10 @@ def test_bad_arguments():
     for every in (0, 1.5, True):
         with pytest.raises(ValueError, match="`every` must be a positive int"):
             kg.callbacks.SpikeRecorder(np.ones((1, 8)), every=every)
+    with pytest.raises(ValueError, match="`batch_size` must be a positive int"):
+        kg.callbacks.SpikeRecorder(np.ones((1, 8)), batch_size=0)
+    with pytest.raises(TypeError, match=r"`layers` must be a list of names.*layers='first'"):
+        kg.callbacks.SpikeRecorder(np.ones((1, 8)), layers="first")
     model, x, y = model_and_data()
     recorder = kg.callbacks.SpikeRecorder(x, layers=["first"])
     with pytest.raises(ValueError, match=r"names among \['hidden', 'last'\]"):

@@ -188,5 +188,9 @@ def test_bad_use():
         kg.callbacks.TaskAccuracy([])
     with pytest.raises(ValueError, match="`every` must be"):
         kg.callbacks.TaskAccuracy(TASKS, every=0)
+    with pytest.raises(ValueError, match="`batch_size` must be a positive int"):
+        kg.callbacks.TaskAccuracy(TASKS, batch_size=1.5)
+    with pytest.raises(TypeError, match="`metric` must be a string"):
+        kg.callbacks.TaskAccuracy(TASKS, metric=keras.metrics.Accuracy())
     with pytest.raises(ValueError, match=r"needs the metric 'accuracy'.*\['loss'\]"):
         network(metrics=[]).fit(X, TASKS[0][1], callbacks=[kg.callbacks.TaskAccuracy(TASKS)])

@@ -134,3 +134,11 @@ def test_what_is_not_compared_is_refused():
         found.difference("GRAPES", learning_rate=0.5)
     with pytest.raises(ValueError, match="`rates` must be"):
         found.table("best")
+
+
+@pytest.mark.parametrize(
+    "name, sign",
+    [("accuracy", 1), ("auc", 1), ("loss", -1), ("poisson", -1), ("hinge", -1), ("log_cosh", -1)],
+)
+def test_which_way_a_metric_is_better(name, sign):
+    assert Metric(name, "auto").sign == sign

@@ -345,6 +345,8 @@ def test_a_functional_model_with_a_call_of_its_own_is_guessed():
             return self.head(super().call(x))
 
     model = WithHead()
+    if not any(model.head.kernel is v for v in model.trainable_variables):
+        pytest.skip("this Keras trains only the graph of a functional model")
     assert output_layers(model) == ["head"]
     assert guessed_layers(model) == ["features", "head"]
 

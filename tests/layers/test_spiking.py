@@ -264,6 +264,9 @@ class OfNoTuple(Mixing):
         (lambda: kg.Spiking("lif"), TypeError, "`neuron` must be .*'lif'"),
         (lambda: kg.Spiking(kg.LIF(), -1.0), ValueError, r"`lateral_inhibition`.*-1\.0"),
         (lambda: kg.LIF(1.1), ValueError, r"`decay` must be a number from 0 to 1.*1\.1"),
+        (lambda: kg.Spiking(kg.LIF(), np.nan), ValueError, "`lateral_inhibition`.*nan"),
+        (lambda: kg.ALIF(adaptation="x"), ValueError, "`adaptation` must be a finite.*'x'"),
+        (lambda: kg.ALIF(detach_reset="no"), ValueError, "`detach_reset` must be True or .*'no'"),
         (lambda: kg.LIF(threshold=0), ValueError, "`threshold` must be a finite number above 0.*0"),
         (lambda: kg.LIF(threshold=float("nan")), ValueError, "`threshold` must be a finite.*nan"),
         (lambda: kg.ALIF(adaptation_decay=-1), ValueError, "`adaptation_decay` must be.*-1"),
@@ -276,3 +279,8 @@ class OfNoTuple(Mixing):
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_what_is_no_sequence_is_refused():
+    with pytest.raises(ValueError, match="expected min_ndim=3, found ndim=2"):
+        kg.Spiking(kg.LIF())(np.ones((3, 4)))

@@ -80,6 +80,8 @@ def test_table():
 def test_bad_arguments_are_refused():
     with pytest.raises(TypeError, match="`error_gain` takes"):
         kg.error_gain(layers.Dense(2), np.ones((1, 2)), np.ones((1, 1)))
+    with pytest.raises(TypeError, match=r"`y` must be .* a batch. Received: y=None"):
+        kg.error_gain(chain(), np.ones((1, 2)), None)
     frozen = chain(trainable=False)
     with pytest.raises(ValueError, match="matrices of weights to train"):
         kg.error_gain(frozen, np.ones((1, 2)), np.ones((1, 1)))

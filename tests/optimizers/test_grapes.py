@@ -902,6 +902,7 @@ def test_restored_optimizer_refuses_a_model_of_other_shapes():
         (3, TypeError, "`inner_optimizer`"),
         (optimizers.SGD, TypeError, r"write `\(\)`"),
         ("no such optimizer", ValueError, "`inner_optimizer` must name"),
+        ({"name": "sgd"}, ValueError, "`inner_optimizer` must name.*Received.*'name': 'sgd'"),
         (lambda: optimizers.LossScaleOptimizer(optimizers.SGD()), ValueError, "way round"),
         (lambda: kg.Grapes("sgd"), ValueError, "way round"),
     ],
