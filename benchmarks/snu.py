@@ -1,11 +1,11 @@
-"""How fast a network of spiking neural units trains, against Keras and PyTorch peers.
+"""How fast a network of spiking neural units trains, against peers in Keras, PyTorch and JAX.
 
 The network is 784-256-256-256-10 over 20 time steps, the step a full training step: forward,
 backward and update. All candidates take turns, round after round, so that the load of the machine
 falls on all of them; the table has the median over the rounds of the ratio to `kg.SNU` of the same
 round. `matrix products` is the floor: the products of such a step alone, forward and backward.
-Peers written in PyTorch are measured where they are installed; `--python` names another interpreter
-to look for them in, whose process takes its turns too.
+The peers of `snu_peers.py` are measured where they are installed; `--python` names another
+interpreter to look for them in, whose processes take their turns too.
 
     python benchmarks/snu.py
     python benchmarks/snu.py --python ~/peers/bin/python --output runs/snu.json
@@ -31,10 +31,9 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from snu_peers import LEARNING_RATE, PEERS, RATE, Peer, peers_for, seconds
+
 SIZES = (784, 256, 256, 256, 10)
-RATE = 0.3
-LEARNING_RATE = 0.1
-PEERS = ("snntorch Leaky", "norse LIFCell", "spikingjelly LIFNode")
 
 
 def keras_candidates(steps):
@@ -47,7 +46,7 @@ def keras_candidates(steps):
 
     def data(batch):
         rng = np.random.default_rng(0)
-        spikes = (rng.uniform(size=(batch, steps, SIZES[0])) < RATE / 3).astype("float32")
+        spikes = (rng.uniform(size=(batch, steps, SIZES[0])) < RATE).astype("float32")
         return tf.constant(spikes), tf.one_hot(rng.integers(0, SIZES[-1], batch), SIZES[-1])
 
     def network(layer, jit_compile):
@@ -116,113 +115,6 @@ def keras_candidates(steps):
     return candidates
 
 
-def torch_candidate(name, steps, batch):
-    """Returns the training step of a peer; raises `ImportError` where it is not installed."""
-    import torch
-
-    torch.manual_seed(0)
-    x = (torch.rand(steps, batch, SIZES[0]) < RATE / 3).float()
-    y = torch.nn.functional.one_hot(torch.randint(0, SIZES[-1], (batch,)), SIZES[-1]).float()
-    linears = [torch.nn.Linear(*shape, bias=False) for shape in itertools.pairwise(SIZES)]
-    if name == "snntorch Leaky":
-        import snntorch
-
-        neurons = [snntorch.Leaky(beta=0.8) for _ in linears]
-
-        def forward():
-            states = [neuron.init_leaky() for neuron in neurons]
-            currents, outputs = linears[0](x), []
-            for current in currents:
-                for i, neuron in enumerate(neurons):
-                    spikes, states[i] = neuron(current, states[i])
-                    if i + 1 < len(linears):
-                        current = linears[i + 1](spikes)
-                outputs.append(spikes)
-            return torch.stack(outputs)
-
-    elif name == "norse LIFCell":
-        import norse.torch
-
-        neurons = [norse.torch.LIFCell() for _ in linears]
-
-        def forward():
-            states = [None] * len(neurons)
-            currents, outputs = linears[0](x), []
-            for current in currents:
-                for i, neuron in enumerate(neurons):
-                    spikes, states[i] = neuron(current, states[i])
-                    if i + 1 < len(linears):
-                        current = linears[i + 1](spikes)
-                outputs.append(spikes)
-            return torch.stack(outputs)
-
-    else:
-        from spikingjelly.activation_based import functional, neuron
-
-        neurons = [neuron.LIFNode(tau=5.0, step_mode="m") for _ in linears]
-
-        def forward():
-            spikes = x
-            for linear, node in zip(linears, neurons):
-                functional.reset_net(node)
-                spikes = node(linear(spikes))
-            return spikes
-
-    parameters = [p for linear in linears for p in linear.parameters()]
-    optimizer = torch.optim.SGD(parameters, LEARNING_RATE)
-
-    def train():
-        optimizer.zero_grad()
-        loss = ((forward().mean(0) - y) ** 2).mean()
-        loss.backward()
-        optimizer.step()
-        return float(loss)
-
-    return train
-
-
-def serve_peer(name, steps, batch):
-    """Answers every line on the input with the seconds of one step; for the other interpreter."""
-    train = torch_candidate(name, steps, batch)
-    for _ in range(3):
-        train()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(seconds(train, int(line)), flush=True)
-
-
-class Peer:
-    """A peer in a process of its own that runs a step when it is told to."""
-
-    def __init__(self, python, name, steps, batch):
-        self.process = subprocess.Popen(
-            [python, __file__, "--serve", name, "--steps", str(steps), "--batch", str(batch)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.available = "ready" in iter(
-            lambda: self.process.stdout.readline().strip() or None, None
-        )
-
-    def seconds(self, repeats):
-        self.process.stdin.write(f"{repeats}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def seconds(run, repeats, clock=time.perf_counter):
-    start = clock()
-    for _ in range(repeats):
-        run()
-    return (clock() - start) / repeats
-
-
 def measure(batch, options):
     """Returns for every candidate its seconds per step in each round, and seconds to compile."""
     timers, first = {}, {}
@@ -231,7 +123,10 @@ def measure(batch, options):
         first[name] = seconds(run, 1)
         run()
         timers[name] = lambda repeats, run=run: seconds(run, repeats)
-    peers = {name: Peer(options.python, name, options.steps, batch) for name in PEERS}
+    peers = {
+        name: Peer(options.python, name, SIZES, options.steps, batch)
+        for name in peers_for(options.steps)
+    }
     for name, peer in peers.items():
         if peer.available:
             timers[name] = peer.seconds
@@ -320,7 +215,7 @@ def table(times, first, batch):
     """The results of one batch size as text, slowest last."""
     lines = [
         f"batch {batch}",
-        f"{'':30}  samples/s  ms/step  time / kg.SNU  time / floor  first call s",
+        f"{'':35}  samples/s  ms/step  time / kg.SNU  time / floor  first call s",
     ]
     best = [
         min(pair) for pair in zip(times["matrix products"], times["matrix products, jit_compile"])
@@ -331,10 +226,10 @@ def table(times, first, batch):
         floor = statistics.median(a / b for a, b in zip(times[name], best))
         call = f"{first[name]:.1f}" if name in first else ""
         lines.append(
-            f"{name:30}  {batch / median:>9.0f}  {1e3 * median:>7.1f}  {ratio:>13.2f}  "
+            f"{name:35}  {batch / median:>9.0f}  {1e3 * median:>7.1f}  {ratio:>13.2f}  "
             f"{floor:>12.2f}  {call:>12}"
         )
-    lines += [f"{name:30}  not installed" for name in PEERS if name not in times]
+    lines += [f"{name:35}  not measured" for name in PEERS if name not in times]
     return "\n".join(lines)
 
 
@@ -351,7 +246,6 @@ def parse():
     parser.add_argument("--sizes", type=int, nargs="+", help="inputs, and units of each layer")
     parser.add_argument("--peak-memory-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--jit", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if min(options.steps, options.rounds, options.repeats, *options.batch) < 1:
         parser.error("--steps, --batch, --rounds and --repeats must be at least 1")
@@ -360,8 +254,6 @@ def parse():
 
 def main():
     options = parse()
-    if options.serve:
-        return serve_peer(options.serve, options.steps, options.batch[0])
     if options.peak_memory_of:
         return print_peak_memory(options.peak_memory_of, options.jit)
     if options.first_calls:

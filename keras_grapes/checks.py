@@ -56,7 +56,7 @@ def check_seed(name, value, error=ValueError):
     return None if value is None else int(value)
 
 
-def check_number(name, value, above=-math.inf, at_least=-math.inf):
+def check_number(name, value, above=-math.inf, at_least=-math.inf, meaning=""):
     """Returns a finite number above one bound and not below the other, as a float.
 
     Raises:
@@ -65,7 +65,9 @@ def check_number(name, value, above=-math.inf, at_least=-math.inf):
     if not (is_number(value) and math.isfinite(value) and above < value and at_least <= value):
         bound = f" above {above}" if above > -math.inf else ""
         bound += f" of at least {at_least}" if at_least > -math.inf else ""
-        raise ValueError(f"`{name}` must be a finite number{bound}. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` must be a finite number{meaning}{bound}. Received: {name}={value!r}"
+        )
     return float(value)
 
 

@@ -49,6 +49,7 @@ def node_importance(
         Tensor with the shape of the nodes, `(units,)` in the common case.
 
     Raises:
+        TypeError: If `kernel` is not made of real numbers.
         ValueError: If an axis is out of range or named twice, if no axis is left for the nodes, or
             if the kernels of a list do not feed the same number of nodes.
 
@@ -59,7 +60,7 @@ def node_importance(
     array([3., 4.], dtype=float32)
     """
     kernels, axes = _pair_with_axes(kernel, incoming_axes)
-    sums = [_sum_of_absolute(_at_least_float32(k), a) for k, a in zip(kernels, axes)]
+    sums = [_sum_of_absolute(_at_least_float32("kernel", k), a) for k, a in zip(kernels, axes)]
     shapes = [tuple(s.shape) for s in sums]
     if len(set(shapes)) > 1:
         raise ValueError(
@@ -84,6 +85,7 @@ def modulation_factor(importance: Tensor, bounds: tuple[float, float] = (1.0, 2.
         Tensor shaped as `importance`.
 
     Raises:
+        TypeError: If `importance` is not made of real numbers.
         ValueError: If `bounds` is not a pair of finite numbers with `0 <= low <= high`, `high > 0`.
 
     Example:
@@ -93,9 +95,10 @@ def modulation_factor(importance: Tensor, bounds: tuple[float, float] = (1.0, 2.
     array([1.5, 2. , 1. ], dtype=float32)
     """
     low, high = _check_bounds(bounds)
-    importance = _at_least_float32(importance)
+    importance = _at_least_float32("importance", importance)
     # Finite where the sum has overflowed.
-    importance = ops.minimum(importance, np.finfo(np.float32).max)
+    highest = np.finfo(keras.backend.standardize_dtype(importance.dtype)).max
+    importance = ops.minimum(importance, highest)
     largest = ops.max(importance)
     # At most `high`, and exactly that for the largest, as a share of it is at most exactly 1.
     factor = ops.maximum(high * ops.divide_no_nan(importance, largest), low)
@@ -241,7 +244,7 @@ def _pair_with_axes(kernel, incoming_axes):
         kernels, axes = [kernel], [incoming_axes]
         if isinstance(incoming_axes, list):
             axes = [tuple(incoming_axes)]
-    kernels = [ops.convert_to_tensor(k) for k in kernels]
+    kernels = [_real_tensor("kernel", k) for k in kernels]
     return kernels, [normalize_axes(a, len(k.shape)) for a, k in zip(axes, kernels)]
 
 
@@ -249,6 +252,8 @@ def _sum_of_absolute(weights, axes):
     *leading, last = weights.shape
     if not axes:
         return ops.abs(weights)  # Each weight is a node.
+    if None in weights.shape:
+        return ops.sum(ops.abs(weights), axis=axes)
     size = math.prod(weights.shape)
     if axes == tuple(range(len(leading))):
         rows = math.prod(leading)
@@ -291,8 +296,23 @@ def _has_shape(value):
     return hasattr(value, "shape") and len(value.shape) > 0
 
 
-def _at_least_float32(tensor):
-    tensor = ops.convert_to_tensor(tensor)
+def _real_tensor(name, value):
+    problem = None
+    try:
+        tensor = ops.convert_to_tensor(value)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        if dtype.startswith(("bool", "int", "uint", "float", "bfloat")):
+            return tensor
+    except (TypeError, ValueError) as error:
+        problem = error
+    raise TypeError(
+        f"`{name}` must be a tensor or array of real numbers. Received: {name}={value!r} of type "
+        f"{type(value).__name__}"
+    ) from problem
+
+
+def _at_least_float32(name, tensor):
+    tensor = _real_tensor(name, tensor)
     if keras.backend.standardize_dtype(tensor.dtype) == "float64":
         return tensor
     return ops.cast(tensor, "float32")

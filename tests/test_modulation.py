@@ -228,6 +228,30 @@ def test_bad_axes_are_refused(axes):
         kg.node_importance(KERNEL, axes)
 
 
+@pytest.mark.parametrize(
+    "value", ["kernel", None, {}, [[1.0, 2.0], [3.0]], np.ones((2, 2), complex)]
+)
+def test_what_is_not_made_of_real_numbers_is_refused(value):
+    with pytest.raises(TypeError, match=r"`kernel` must be .* real numbers.*kernel="):
+        kg.node_importance(value)
+    with pytest.raises(TypeError, match=r"`importance` must be .* real numbers"):
+        kg.modulation_factor(value)
+    with pytest.raises(TypeError, match="`kernel`"):
+        kg.node_importance([KERNEL, value])
+
+
+def test_a_kernel_whose_shape_is_not_known_yet():
+    kernel = keras.Input((3,))
+    factor = keras.Function(kernel, kg.Modulation()(kernel))
+    for rows in (1, 2, 500):
+        values = np.random.default_rng(0).normal(size=(rows, 3)).astype("float32")
+        np.testing.assert_allclose(factor(values), kg.Modulation()(values), rtol=1e-6)
+
+
+def test_importances_that_only_double_precision_holds():
+    np.testing.assert_allclose(kg.Modulation()(np.array([[1e200, 2e200, 1.5e200]])), [1, 2, 1.5])
+
+
 def test_kernels_of_different_nodes_are_refused():
     with pytest.raises(ValueError, match="same nodes"):
         kg.node_importance([KERNEL, np.ones((2, 4))])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ from keras import ops
 
 from keras_grapes import graph
 from keras_grapes.analysis import probing
+from keras_grapes.checks import check_number
 from keras_grapes.groups import weight_layers
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
 from keras_grapes.types import Array
@@ -175,11 +175,7 @@ def synaptic_operations(
         "update_energy": update_energy,
     }
     for name, value in energies.items():
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not (is_number and 0 <= value < math.inf):
-            raise ValueError(
-                f"`{name}` must be a number of joules, at least 0. Received: {name}={value!r}"
-            )
+        check_number(name, value, at_least=0, meaning=" of joules")
     if not model.built:
         raise ValueError(f"`model` must be built. Received: model '{model.name}', which is not.")
     measures = _measures(model)

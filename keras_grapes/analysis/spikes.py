@@ -1,12 +1,12 @@
 """Plots of what spiking units do over time."""
 
-import numbers
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_grapes.analysis import figures
 from keras_grapes.analysis.recording import Recording
+from keras_grapes.checks import check_number, is_int
 from keras_grapes.types import Array, Axes, Figure
 
 __all__ = ["layer_rates", "membrane_traces", "raster"]
@@ -99,7 +99,7 @@ def membrane_traces(
     count = potentials.shape[1]
     units = range(min(count, 5)) if units is None else list(units)
     for unit in units:
-        if not isinstance(unit, numbers.Integral) or not 0 <= unit < count:
+        if not is_int(unit) or not 0 <= unit < count:
             raise ValueError(f"`units` must be ints from 0 to {count - 1}. Received: {unit!r}")
     if not units:
         raise ValueError("`units` must have one unit at least. Received: none")
@@ -204,7 +204,7 @@ def _sample(values, kind, sample):
             f"an array of shape {values.shape}"
         )
     if values.ndim > 2:
-        if not isinstance(sample, numbers.Integral) or not -len(values) <= sample < len(values):
+        if not is_int(sample) or not -len(values) <= sample < len(values):
             raise ValueError(
                 f"`sample` must be one of the {len(values)} samples. Received: sample={sample!r}"
             )
@@ -215,9 +215,8 @@ def _sample(values, kind, sample):
 
 
 def _check_dt(dt):
-    is_number = isinstance(dt, numbers.Real) and not isinstance(dt, bool)
-    if dt is not None and not (is_number and dt > 0):
-        raise ValueError(f"`dt` must be a number of seconds above 0. Received: dt={dt!r}")
+    if dt is not None:
+        check_number("dt", dt, above=0, meaning=" of seconds")
 
 
 def _time(steps, dt):

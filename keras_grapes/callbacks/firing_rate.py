@@ -1,7 +1,6 @@
 """Callback that watches how much the units of spiking layers fire."""
 
 import contextlib
-import numbers
 import warnings
 
 import keras
@@ -11,6 +10,7 @@ from keras import ops
 from keras_grapes import graph, keras_hooks
 from keras_grapes.analysis.probing import by_name
 from keras_grapes.callbacks.observation import log_name, unchanged
+from keras_grapes.checks import is_number
 from keras_grapes.layers.neuron_layer import NeuronCell
 from keras_grapes.types import Array
 
@@ -68,7 +68,7 @@ class FiringRate(keras.callbacks.Callback):
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        are_numbers = all(isinstance(limit, numbers.Real) for limit in (silent, saturated))
+        are_numbers = all(map(is_number, (silent, saturated)))
         if not (are_numbers and 0 <= silent < saturated <= 1):
             raise ValueError(
                 "`silent` and `saturated` must fulfil 0 <= silent < saturated <= 1. Received: "

@@ -3,11 +3,11 @@
 import copy
 import dataclasses
 import math
-import numbers
 
 import keras
 from keras import ops
 
+from keras_grapes.checks import is_number
 from keras_grapes.layers.neuron import Neuron
 
 __all__ = []
@@ -112,11 +112,7 @@ def check_trainable(neuron, trainable_parameters):
         return {}
     fields = dataclasses.fields(neuron) if dataclasses.is_dataclass(neuron) else ()
     values = {field.name: getattr(neuron, field.name) for field in fields}
-    names = [
-        name
-        for name, value in values.items()
-        if isinstance(value, numbers.Real) and not isinstance(value, bool)
-    ]
+    names = [name for name, value in values.items() if is_number(value)]
     is_dict = isinstance(trainable_parameters, dict)
     if not is_dict or not all(
         name in names and sharing in SHARINGS for name, sharing in trainable_parameters.items()

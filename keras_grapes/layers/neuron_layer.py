@@ -126,11 +126,18 @@ class NeuronLayer(keras.layers.RNN):
                 "`keras.Input`, or use unroll=False."
             )
         states = initial_state
-        if states is None:
+        if states is not None:
+            self._check_initial_state(states, sequences)
+        else:
             states = self.states
         if states is None:
             states = self.get_initial_state(batch_size=ops.shape(sequences)[0])
         self._check_batch(sequences)
+        if mask is not None and not _fits(mask.shape, sequences.shape[:2], broadcasts=True):
+            raise ValueError(
+                f"`mask` of layer '{self.name}' must be of shape (batch, time). Received: mask of "
+                f"shape {tuple(mask.shape)} for sequences of shape {tuple(sequences.shape)}"
+            )
         states = [ops.convert_to_tensor(state, dtype=cell.compute_dtype) for state in states]
         last, outputs, states = self.inner_loop(
             sequences=sequences, initial_state=states, mask=mask, training=training
@@ -142,6 +149,17 @@ class NeuronLayer(keras.layers.RNN):
                 variable.assign(state)
         output = ops.cast(outputs if self.return_sequences else last, self.compute_dtype)
         return (output, *states) if self.return_state else output
+
+    def _check_initial_state(self, states, sequences):
+        batch = sequences.shape[0]
+        shapes = [(batch, *s.shape[1:]) for s in self.get_initial_state(batch_size=1)]
+        received = [tuple(state.shape) for state in states]
+        if len(received) != len(shapes) or not all(map(_fits, received, shapes)):
+            names = ", ".join(("output", *self.cell.neuron.states))
+            raise ValueError(
+                f"`initial_state` of layer '{self.name}' must be a list of {len(shapes)} tensors, "
+                f"{names}, of shapes {shapes}. Received: initial_state of shapes {received}"
+            )
 
     def _check_batch(self, sequences):
         if not self.stateful:
@@ -188,6 +206,14 @@ class NeuronLayer(keras.layers.RNN):
 
 
 register_linear_map(NeuronLayer)(recurrent_map)
+
+
+def _fits(shape, expected, broadcasts=False):
+    """Whether a shape is another, as far as both are known."""
+    return len(shape) == len(expected) and all(
+        size is None or wanted in (size, None) or (broadcasts and size == 1)
+        for size, wanted in zip(shape, expected)
+    )
 
 
 def _swap_time(tensor):

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import numbers
 from typing import ClassVar
 
 import keras
 from keras import ops
 
-from keras_grapes.checks import check_share
+from keras_grapes.checks import check_number, check_share
 from keras_grapes.layers.neuron import Neuron
 from keras_grapes.layers.surrogate import get_surrogate, spike
 
@@ -28,9 +27,7 @@ class _Firing(Neuron):
         for field in dataclasses.fields(self):
             if "decay" in field.name:
                 check_share(field.name, getattr(self, field.name))
-        threshold = self.threshold
-        if not isinstance(threshold, numbers.Real) or threshold <= 0:
-            raise ValueError(f"`threshold` must be above 0. Received: threshold={threshold!r}")
+        check_number("threshold", self.threshold, above=0)
         if self.reset not in _RESETS:
             raise ValueError(f"`reset` must be one of {_RESETS}. Received: reset={self.reset!r}")
         object.__setattr__(self, "surrogate", get_surrogate(self.surrogate))

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import numbers
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -136,8 +135,7 @@ class SNUCell(NeuronCell, keras.layers.SimpleRNNCell):
                 raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
         if not isinstance(reset, str) or reset not in RESETS:
             raise ValueError(f"`reset` must be one of {list(RESETS)}. Received: reset={reset!r}")
-        if not (isinstance(dropout, numbers.Real) and 0 <= dropout <= 1):
-            raise ValueError(f"`dropout` must be from 0 to 1. Received: dropout={dropout!r}")
+        check_share("dropout", dropout)
         if bias_initializer is None:
             bias_initializer = keras.initializers.Constant(-1.0)
         super().__init__(

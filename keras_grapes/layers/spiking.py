@@ -1,12 +1,12 @@
 """Spiking layer without a kernel, to follow any layer that has one."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_grapes.checks import check_number
 from keras_grapes.layers import learned
 from keras_grapes.layers.neuron import Neuron, check_unit_by_unit
 from keras_grapes.layers.neuron_layer import NeuronCell, NeuronLayer
@@ -54,12 +54,7 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
                 "`neuron` must be a `keras_grapes.Neuron`, such as `keras_grapes.LIF()`. Received: "
                 f"neuron={neuron!r} of type {type(neuron).__name__}"
             )
-        is_number = isinstance(lateral_inhibition, numbers.Real)
-        if not is_number or isinstance(lateral_inhibition, bool) or lateral_inhibition < 0:
-            raise ValueError(
-                "`lateral_inhibition` must be a number from 0 on. Received: "
-                f"lateral_inhibition={lateral_inhibition!r}"
-            )
+        lateral_inhibition = check_number("lateral_inhibition", lateral_inhibition, at_least=0)
         check_unit_by_unit(neuron)
         self.autocast = False
         self.given_neuron = neuron
@@ -67,7 +62,7 @@ class SpikingCell(NeuronCell, keras.layers.Layer):
         self.neuron = neuron
         if self.trainable_parameters:
             self.neuron = learned.Learned(neuron, tuple(self.trainable_parameters))
-        self.lateral_inhibition = float(lateral_inhibition)
+        self.lateral_inhibition = lateral_inhibition
         self.state_shape = None
         self._parameter_weights = []
 

@@ -4,13 +4,13 @@ import contextlib
 import contextvars
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable
 
 import keras
 from keras import ops
 
 from keras_grapes import backend
+from keras_grapes.checks import check_number
 from keras_grapes.types import Array, Tensor
 
 __all__ = ["Surrogate", "spike"]
@@ -93,12 +93,7 @@ class Surrogate:
                 f"function. Received: {self.name!r}"
             )
         slope = _SHAPES[self.name][0] if self.slope is None else self.slope
-        is_number = isinstance(slope, numbers.Real) and not isinstance(slope, bool)
-        if not (is_number and math.isfinite(slope) and slope > 0):
-            raise ValueError(
-                f"`slope` of a `Surrogate` must be a number above 0. Received: slope={slope!r}"
-            )
-        object.__setattr__(self, "slope", float(slope))
+        object.__setattr__(self, "slope", check_number("slope", slope, above=0))
 
     def __call__(self, x: Array) -> Tensor:
         return _SHAPES[self.name][1](ops.convert_to_tensor(x), self.slope)

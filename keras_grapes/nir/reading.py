@@ -29,8 +29,9 @@ def import_nir(path: str | os.PathLike, dt: float | None = None) -> keras.Model:
     neuron's input goes into its kernels. Where there is no kernel to take, or a bias in the way,
     the weights are layers of their own, and the neurons a `keras_grapes.Spiking`: of
     `keras_grapes.LIF`, of `keras_grapes.LeakyIntegrator`, or, for `CubaLIF`, of
-    `keras_grapes.Synaptic`. Decays and thresholds that differ between the units of a layer are
-    trainable, one for each unit.
+    `keras_grapes.Synaptic`. `CubaLI` becomes two layers of integrators, the first of which,
+    `..._synapse`, is its synaptic current. Decays and thresholds that differ between the units of a
+    layer are trainable, one for each unit.
 
     `Affine`, `Linear`, `Scale`, `Conv2d`, `AvgPool2d`, `SumPool2d` and `Flatten` become layers of
     Keras, several edges into a node an `Add`, and graphs within the graph a part of it. Images have
@@ -94,6 +95,7 @@ class _Reader:
         self.nodes = {}
         edges = self._open(written, "")
         self.edges = _without_ports(edges, self.nodes, (nir.Input, nir.Output))
+        self._split_integrators_of_second_order()
         self.recurrences = self._take_recurrences()
         self.weights = []
 
@@ -119,6 +121,21 @@ class _Reader:
             target = inner[target][0] if target in inner else prefix + target
             edges.append((source, target))
         return edges
+
+    def _split_integrators_of_second_order(self):
+        """Makes two integrators of each `CubaLI`, which is a synaptic current and a potential."""
+        for name, node in list(self.nodes.items()):
+            if not isinstance(node, self.nir.CubaLI):
+                continue
+            synapse = f"{name}_synapse"
+            while synapse in self.nodes:
+                synapse += "_"
+            self.nodes[synapse] = self.nir.LI(node.tau_syn, node.w_in, np.zeros_like(node.v_leak))
+            self.nodes[name] = self.nir.LI(
+                node.tau_mem, node.r, node.v_leak, metadata=node.metadata
+            )
+            self.edges = [(a, synapse if b == name else b) for a, b in self.edges]
+            self.edges.append((synapse, name))
 
     def _sources(self, name):
         return [source for source, target in self.edges if target == name]

@@ -1,13 +1,13 @@
 """Writes a model as a graph of NIR."""
 
 import dataclasses
-import numbers
 import os
 
 import keras
 import numpy as np
 
 from keras_grapes import graph
+from keras_grapes.checks import check_number
 from keras_grapes.layers.conv_snu import ConvSNU2DCell
 from keras_grapes.layers.neurons import LIF, LeakyIntegrator, Synaptic
 from keras_grapes.layers.snu import SNUCell, SSNUCell
@@ -101,9 +101,7 @@ def export_nir(model: keras.Model, path: str | os.PathLike, dt: float = 1e-3):
 
 
 def check_dt(dt):
-    is_number = isinstance(dt, numbers.Real) and not isinstance(dt, bool)
-    if not (is_number and 0 < dt < float("inf")):
-        raise ValueError(f"`dt` must be a number of seconds above 0. Received: dt={dt!r}")
+    check_number("dt", dt, above=0, meaning=" of seconds")
 
 
 @dataclasses.dataclass(frozen=True)

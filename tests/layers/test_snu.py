@@ -616,6 +616,24 @@ def test_nan_is_passed_on():
     assert np.isnan(output[0]).all() and np.isin(output[1:], [0, 1]).all()
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [kg.SNU(5), kg.SNU(5, unroll=True), kg.Spiking(kg.Synaptic())],
+    ids=lambda layer: layer.name,
+)
+def test_states_and_masks_of_other_shapes_are_refused(layer):
+    x = np.ones((2, 4, 5), "float32")
+    count = len(layer.cell.state_size)
+    for states in ([np.zeros((2, 5))] * (count - 1), [np.zeros((3, 5))] * count, np.zeros((2, 5))):
+        with pytest.raises(ValueError, match=rf"`initial_state`.*list of {count}.*Received"):
+            layer(x, initial_state=states)
+    for shape in ((2, 3), (3, 4), (2, 4, 1)):
+        with pytest.raises(ValueError, match=r"`mask`.*\(batch, time\)"):
+            layer(x, mask=np.ones(shape, bool))
+    expected = layer(x, mask=np.ones((2, 4), bool))
+    np.testing.assert_array_equal(layer(x, mask=np.ones((1, 4), bool)), expected)
+
+
 # GRAPES.
 
 
@@ -679,7 +697,7 @@ def test_grapes_multiplies_the_update_of_each_unit():
         ({"units": 2, "reset": ["gate"]}, r"`reset` must be one of.*\['gate'\]"),
         ({"units": 2, "recurrent": 1}, "`recurrent` must be True or False.*1"),
         ({"units": 2, "use_bias": "a"}, "`use_bias` must be True or False.*'a'"),
-        ({"units": 2, "dropout": 2}, "`dropout` must be from 0 to 1"),
+        ({"units": 2, "dropout": 2}, "`dropout` must be a number from 0 to 1"),
         ({"units": 2, "recurrent_dropout": 0.1}, "no `recurrent_dropout`"),
         ({"units": 2, "surrogate": "relu"}, "`surrogate` must be one of.*'relu'"),
         ({"units": 2, "activation": "stepp"}, "stepp"),

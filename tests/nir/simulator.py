@@ -50,11 +50,13 @@ def kind(node):
 
 def step(node, current, state, dt):
     """Returns the output, and the state after it: the potential, or with it a synaptic current."""
-    if kind(node) == "CubaLIF":
+    if kind(node) in ("CubaLIF", "CubaLI"):
         potential, synaptic = state if isinstance(state, tuple) else (0.0, 0.0)
         rate = dt / node.tau_syn.astype("float64")
         synaptic = synaptic + rate * (node.w_in * current - synaptic)
         potential = potential + dt / node.tau_mem * (node.v_leak - potential + node.r * synaptic)
+        if kind(node) == "CubaLI":
+            return potential, (potential, synaptic)
         spikes = (potential > node.v_threshold).astype("float64")
         return spikes, (np.where(spikes > 0, node.v_reset, potential), synaptic)
     potential = state

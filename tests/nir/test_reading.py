@@ -138,6 +138,40 @@ def test_units_of_second_order():
     check(images, spikes(2, 12, 1, 4, 4))
 
 
+def integrator(shape, **changes):
+    values = {"tau_syn": 0.004, "tau_mem": 0.005, "r": 5.0, "v_leak": 0.0, "w_in": 2.0, **changes}
+    return nir.CubaLI(
+        **{name: np.broadcast_to(v, shape).astype("float32") for name, v in values.items()}
+    )
+
+
+def test_integrators_of_second_order():
+    written = nir.NIRGraph.from_list(
+        nir.Linear(normal(4, 3)),
+        integrator(4, tau_syn=[0.002, 0.003, 0.004, 0.008], v_leak=0.3),
+        nir.Affine(normal(2, 4, seed=1), normal(2, seed=2)),
+        integrator(2, tau_mem=[0.002, 0.01], r=[-3.0, 2.0], w_in=[0.5, -2.0]),
+    )
+    model = check(written, spikes(2, 30, 3))
+    assert model.get_layer("cubali_synapse").units == 4
+    images = nir.NIRGraph.from_list(
+        nir.Conv2d((4, 4), normal(2, 1, 2, 2), 1, 0, 1, 1, normal(2, seed=1)),
+        integrator((2, 3, 3), v_leak=0.1, w_in=4.0),
+    )
+    check(images, spikes(2, 12, 1, 4, 4))
+
+
+def test_an_integrator_of_second_order_beside_a_node_of_the_name_of_its_synapse():
+    written = graph(
+        "input a_synapse, a_synapse a, a output",
+        input=nir.Input(np.array([3])),
+        a_synapse=nir.Linear(normal(2, 3)),
+        a=integrator(2),
+        output=nir.Output(np.array([2])),
+    )
+    check(written, spikes(2, 9, 3))
+
+
 @pytest.mark.parametrize("recurrence", ["none", "scale", "subgraph"])
 def test_recurrences(recurrence):
     nodes = {
@@ -235,8 +269,13 @@ def flat(*nodes):
         (lambda: flat(lif(4, reset=0.5)), r"'lif' of type LIF.*v_reset=\[0.5"),
         (lambda: flat(lif(4, tau=0.0005)), "'lif'.*tau=0.0005.*Give the `dt`"),
         (
-            lambda: flat(nir.CubaLI(*np.full((4, 4), 0.01, "float32"))),
-            "'cubali' of type CubaLI.*no layer",
+            lambda: graph(
+                "input a, a a, a output",
+                input=nir.Input(np.array([4])),
+                a=integrator(4),
+                output=nir.Output(np.array([4])),
+            ),
+            r"cycle through more than one neuron.*\['a', 'a_synapse'",
         ),
         (lambda: flat(cuba(4, v_leak=0.1)), r"'cubalif'.*leaks to a potential.*v_leak=\[0.1"),
         (lambda: flat(cuba(4, v_reset=0.1)), r"'cubalif'.*v_reset=\[0.1"),

@@ -432,7 +432,7 @@ def test_images_that_have_no_equivalent(tmp_path):
 @pytest.mark.parametrize("dt", [0, -1.0, "1", None, True, float("inf")])
 def test_bad_dt(dt, tmp_path):
     model = small(kg.SNU(2, **LIF))
-    with pytest.raises(ValueError, match="`dt` must be a number of seconds above 0"):
+    with pytest.raises(ValueError, match="`dt` must be a finite number of seconds above 0"):
         kg.export_nir(model, tmp_path / "model.nir", dt=dt)
 
 
