@@ -109,11 +109,12 @@ def claims():
             beyond += row.verdict == row.mean_only == "holds"
             rows.append([*row.cells, shown])
     total = sum(counts.values())
-    also = f" {beyond} of those that hold also hold against the raised mean alone."
+    holding = counts["holds"]
+    also = f" Of the {holding} that hold, {beyond} also hold against the raised mean alone."
     count = (
-        f"Of {total} claims, **{counts['holds']} hold**, {counts['does not hold']} do not hold, "
+        f"Of {total} claims, **{holding} hold**, {counts['does not hold']} do not hold, "
         f"{counts['not decided']} are not decided, and {counts['not measured']} are not measured "
-        f"with these settings yet.{also if counts['holds'] else ''}"
+        f"with these settings yet.{also if holding else ''}"
     )
     return f"{count}\n\n{_table(rows, (*CLAIM_COLUMNS, 'study'))}"
 
