@@ -48,40 +48,36 @@ def torch_step(forward_of, sizes, steps, batch):
     return train
 
 
-def snntorch_leaky(linears):
-    import snntorch
+def step_by_step(linears, neurons, first_state):
+    """The forward pass of cells that take one time step each."""
     import torch
 
-    neurons = [snntorch.Leaky(beta=DECAY) for _ in linears]
-
     def forward(x):
-        states = [neuron.init_leaky() for neuron in neurons]
+        states = [first_state(neuron) for neuron in neurons]
         outputs = []
-        for spikes in x:
-            for i, (linear, neuron) in enumerate(zip(linears, neurons)):
-                spikes, states[i] = neuron(linear(spikes), states[i])
+        # The first layer sees all time steps at once, as nothing feeds back into it.
+        for current in linears[0](x):
+            spikes, states[0] = neurons[0](current, states[0])
+            for i in range(1, len(neurons)):
+                spikes, states[i] = neurons[i](linears[i](spikes), states[i])
             outputs.append(spikes)
         return torch.stack(outputs)
 
     return forward
+
+
+def snntorch_leaky(linears):
+    import snntorch
+
+    neurons = [snntorch.Leaky(beta=DECAY) for _ in linears]
+    return step_by_step(linears, neurons, lambda neuron: neuron.init_leaky())
 
 
 def norse_lif(linears):
     import norse.torch
-    import torch
 
     neurons = [norse.torch.LIFCell() for _ in linears]
-
-    def forward(x):
-        states = [None] * len(neurons)
-        outputs = []
-        for spikes in x:
-            for i, (linear, neuron) in enumerate(zip(linears, neurons)):
-                spikes, states[i] = neuron(linear(spikes), states[i])
-            outputs.append(spikes)
-        return torch.stack(outputs)
-
-    return forward
+    return step_by_step(linears, neurons, lambda neuron: None)
 
 
 def spikingjelly_lif(linears):
