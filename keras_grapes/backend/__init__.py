@@ -22,6 +22,7 @@ _module = importlib.import_module(f"keras_grapes.backend.{name}")
 changes_state_by = _module.changes_state_by
 checked = _module.checked
 checkpointed = _module.checkpointed
+compiled = _module.compiled
 custom_gradient = _module.custom_gradient
 eagerly = _module.eagerly
 gradients = _module.gradients
@@ -44,6 +45,7 @@ __all__ = [
     "changes_state_by",
     "checked",
     "checkpointed",
+    "compiled",
     "custom_gradient",
     "eagerly",
     "gradients",

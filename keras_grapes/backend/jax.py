@@ -151,6 +151,10 @@ def loop_over_time(step, state, range_, record, steps=1):
     return list(state), [joined(*each) for each in zip(record, added, strict=True)]
 
 
+def compiled(function):
+    return function
+
+
 def eagerly():
     return jax.ensure_compile_time_eval()
 

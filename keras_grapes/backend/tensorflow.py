@@ -1,5 +1,6 @@
 """The functions of `keras_grapes.backend` on TensorFlow."""
 
+import functools
 import weakref
 
 import keras
@@ -170,6 +171,33 @@ def _is_compiled():
         return not conditional.get_attr("_lower_using_switch_merge")
     except ValueError:
         return True
+
+
+def compiled(function):
+    """Returns a function of structures of tensors that XLA compiles where a graph is being made.
+
+    It compiles anew for every shape, and the compiled function has no derivatives. Where XLA is not
+    at hand, or compiles the graph as a whole, the function is returned as it is.
+    """
+    if not tf.inside_function() or is_compiled() or not _has_xla():
+        return function
+    fused = tf.function(function, jit_compile=True, autograph=False)
+
+    def run(*inputs):
+        # Under a tape a call would also hand out what its derivatives need, which XLA cannot do.
+        return fused(*keras.tree.map_structure(tf.stop_gradient, inputs))
+
+    return run
+
+
+@functools.lru_cache
+def _has_xla():
+    with tf.init_scope():
+        try:
+            tf.function(lambda: tf.zeros(()), jit_compile=True)()
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 def eagerly():

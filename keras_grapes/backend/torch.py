@@ -125,6 +125,10 @@ def loop_over_time(step, state, range_, record, steps=1):
     return list(state), records
 
 
+def compiled(function):
+    return function
+
+
 def eagerly():
     # Shapes are inferred on a device without values.
     on_meta = keras.ops.zeros(()).device.type == "meta"

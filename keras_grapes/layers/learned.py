@@ -35,6 +35,10 @@ class Learned(Neuron):
     def fires(self):
         return self.neuron.fires
 
+    @property
+    def compiles(self):
+        return self.neuron.compiles
+
     def step(self, current, output, state, parameters):
         return self._filled(parameters).step(current, output, state, ())
 

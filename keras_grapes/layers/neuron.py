@@ -81,6 +81,8 @@ class Neuron:
         bounds: Dict of names of fields to the lowest and the highest value, exclusive, that
             training may give them, where `keras_grapes.Spiking` learns them. A field that is not
             in it may have any value. Defaults to `{}`.
+        compiles: Bool, whether XLA may compile `step` and `emit` in training. Set it to `False`
+            where they use an operation that XLA does not have, as `tf.print`. Defaults to `True`.
 
     Args:
         **fields: The fields of the dataclass, its configuration.
@@ -110,6 +112,7 @@ class Neuron:
     states: ClassVar[tuple[str, ...]] = ("potential",)
     fires = True
     bounds: ClassVar[dict] = {}
+    compiles: ClassVar[bool] = True
     goes_unit_by_unit = True
 
     def step(self, current, output, state, parameters):

@@ -67,13 +67,14 @@ class NeuronCell:
         new = [ops.cast(after, before.dtype) for after, before in zip((output, *state), states)]
         return output, new
 
-    def integrate(self, current, states, mask=None):
+    def integrate(self, current, states, mask=None, compile=False):
         """Runs the units over all time steps of an input current.
 
         Args:
             current: Tensor `(time, batch, ..., units)`, as `project` returns it.
             states: List of the states before the first step, the output first.
             mask: Bool tensor `(time, batch)`, `False` for steps to skip. Defaults to `None`.
+            compile: Bool, whether the backend may compile the loops. Defaults to `False`.
 
         Returns:
             Tuple of the outputs `(time, batch, ..., units)` and a list of the last states. A
@@ -91,6 +92,7 @@ class NeuronCell:
             self.parameters(),
             self.feedback_kernel(),
             mask,
+            compile,
         )
         return outputs, [outputs[-1], *state]
 
@@ -188,7 +190,8 @@ class NeuronLayer(keras.layers.RNN):
         if self.go_backwards:
             current = ops.flip(current, axis=0)
             mask = None if mask is None else ops.flip(mask, axis=0)
-        outputs, states = cell.integrate(current, initial_state, mask)
+        # Not in inference, whose graphs others are to run, TensorFlow Serving and TFLite.
+        outputs, states = cell.integrate(current, initial_state, mask, compile=bool(training))
         if mask is not None:
             # Before the first step that is not masked Keras puts out 0, whatever the state.
             seen = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 0) > 0

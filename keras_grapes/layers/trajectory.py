@@ -6,7 +6,9 @@ the step before is written out step by step, and all else is one operation for t
 """
 
 import dataclasses
+import math
 
+import keras
 from keras import ops
 
 from keras_grapes import backend
@@ -18,8 +20,14 @@ __all__ = []
 # Time steps of a block, where the length allows it. More of them take longer to trace.
 BLOCK = 5
 
+# Numbers of a sample, time steps times units, from which on compiling pays within some hundred
+# steps of training. A measured guess for batches of 16 to 64.
+COMPILED_FROM = 4096
 
-def integrate(neuron, current, output, state, parameters, recurrent_kernel=None, mask=None):
+
+def integrate(
+    neuron, current, output, state, parameters, recurrent_kernel=None, mask=None, compile=False
+):
     """Runs a neuron over all time steps, with a backward pass that goes through time once.
 
     A masked step keeps output and state as they are.
@@ -34,31 +42,97 @@ def integrate(neuron, current, output, state, parameters, recurrent_kernel=None,
             Defaults to `None`.
         mask: Bool tensor `(time, batch, ...)` that broadcasts over `current`; `False` stands for
             a masked step. Defaults to `None`.
+        compile: Bool, whether the backend may compile the loops, which takes some tenths of a
+            second for each shape of a batch. It does so where the number of steps is known, samples
+            are not small, and the neuron allows it. Defaults to `False`.
 
     Returns:
         Tuple of the outputs of all steps, shaped as `current`, and of the last state, a tuple.
     """
-    segments = _segments(ops.shape(current)[0], 1 if backend.is_compiled() else BLOCK)
+    length = ops.shape(current)[0]
+    compile = compile and neuron.compiles and _is_large(current)
+    prepare = backend.compiled if compile else lambda function: function
+    segments = _segments(length, 1 if compile or backend.is_compiled() else BLOCK)
     learned = [p for p in parameters if is_tensor(p)]
     kernels = [] if recurrent_kernel is None else [recurrent_kernel]
 
+    def way_of(learned, kernels):
+        learned = list(learned)
+        given = tuple(learned.pop(0) if is_tensor(p) else p for p in parameters)
+        return _Way(neuron, given, *kernels)
+
+    def forward(current, moving, learned, kernels):
+        return way_of(learned, kernels).forward(segments, current, mask, moving)
+
+    def values_of_forward(*inputs):
+        with values_alone():
+            return forward(*inputs)
+
+    def retreat(current, records, output_errors, last_errors, learned, kernels):
+        traces = [
+            _Trace(segment, segment.cut(current), None if mask is None else segment.cut(mask), r)
+            for segment, r in zip(segments, records)
+        ]
+        return way_of(learned, kernels).backward(traces, output_errors, last_errors)
+
     # The backend takes tensors by position alone.
     @backend.custom_gradient
-    def run(current, output, *tensors):
-        tensors = list(tensors)
-        before = tuple(tensors.pop(0) for _ in state)
-        given = tuple(tensors.pop(0) if is_tensor(p) else p for p in parameters)
-        way = _Way(neuron, given, tensors[0] if tensors else None)
-        with values_alone():
-            traces, outputs, last = way.forward(segments, current, mask, output, before)
+    def run(*inputs):
+        current, moving, *constant = keras.tree.pack_sequence_as(structure, inputs)
+        (_, *last), records = _differentiated_as(forward, prepare(values_of_forward))(
+            current, moving, *constant
+        )
+        outputs = _concatenate([record[0][1:] for record in records])
 
         def backward(output_errors, *last_errors):
-            return way.backward(traces, output_errors, last_errors, outputs, output)
+            drive_errors, *errors = _differentiated_as(retreat, prepare(retreat))(
+                current, records, output_errors, last_errors, *constant
+            )
+            if recurrent_kernel is not None:
+                before = _concatenate([record[0][:-1] for record in records])
+                errors.append(_outer(before, drive_errors))
+            return (drive_errors, *keras.tree.flatten(errors))
 
         return (outputs, *last), backward
 
-    outputs, *last = run(current, output, *state, *learned, *kernels)
+    structure = (current, [output, *state], learned, kernels)
+    outputs, *last = run(*keras.tree.flatten(structure))
     return outputs, tuple(last)
+
+
+def _is_large(current):
+    """Whether the samples of a tensor are known to be worth a compilation."""
+    sizes = (current.shape[0], *current.shape[2:])
+    return None not in sizes and math.prod(sizes) >= COMPILED_FROM
+
+
+def _differentiated_as(function, values):
+    """Returns `values` with the derivatives of `function`, which has the same inputs and values.
+
+    Second derivatives need them. The inputs and outputs are structures of tensors.
+    """
+
+    def run(*inputs):
+        outputs = []
+
+        def flat(function):
+            def flattened(*tensors):
+                outputs[:] = [function(*keras.tree.pack_sequence_as(inputs, tensors))]
+                return tuple(keras.tree.flatten(outputs[0]))
+
+            return flattened
+
+        @backend.custom_gradient
+        def apart(*tensors):
+            def backward(*errors):
+                return backend.vjp(flat(function), *tensors)[1](*errors)
+
+            return flat(values)(*tensors), backward
+
+        found = apart(*keras.tree.flatten(inputs))
+        return keras.tree.pack_sequence_as(outputs[0], found)
+
+    return run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,17 +195,17 @@ class _Way:
 
     neuron: Neuron
     parameters: tuple
-    kernel: object
+    kernel: object = None
 
-    def forward(self, segments, current, mask, output, state):
-        """Returns a list of the `_Trace` of each segment, all outputs, and the last state."""
+    def forward(self, segments, current, mask, moving):
+        """Returns the last output and state, a list, and the records of each segment."""
         # Operations on tensors of one shape are the fastest.
-        shape = ops.shape(output)
+        shape = ops.shape(moving[0])
         parameters = tuple(
             ops.broadcast_to(p, shape) if is_tensor(p) and len(p.shape) else p
             for p in self.parameters
         )
-        traces, parts, moving = [], [], [output, *state]
+        all_records = []
         for segment in segments:
             drives = segment.cut(current)
             masks = None if mask is None else segment.cut(mask)
@@ -146,9 +220,8 @@ class _Way:
                 return moving, list(zip(*passed))
 
             moving, records = segment.loop(advance, moving, moving)
-            traces.append(_Trace(segment, drives, masks, records))
-            parts.append(records[0][1:])
-        return traces, _concatenate(parts), tuple(moving[1:])
+            all_records.append(records)
+        return moving, all_records
 
     def _step(self, drive, is_live, moving, parameters):
         output, *state = moving
@@ -160,9 +233,9 @@ class _Way:
             return stepped
         return [ops.where(is_live, after, before) for after, before in zip(stepped, moving)]
 
-    def backward(self, traces, output_errors, last_errors, outputs, output):
-        """Returns the errors of current, first output, first state, parameters and kernel."""
-        none = ops.zeros_like(output)
+    def backward(self, traces, output_errors, last_errors):
+        """Returns the errors of the current, and of first output, first state and parameters."""
+        none = ops.zeros_like(output_errors[0])
         learned = [p for p in self.parameters if is_tensor(p)]
         moving = [none, *last_errors, *(ops.zeros_like(p) for p in learned)]
         parts = []
@@ -174,12 +247,7 @@ class _Way:
 
             moving, (drive_errors,) = trace.segment.loop(retreat, moving, [none], backward=True)
             parts.insert(0, drive_errors[1:])
-        drive_errors = _concatenate(parts)
-        found = [drive_errors, *moving]
-        if self.kernel is not None:
-            before = ops.concatenate([ops.expand_dims(output, 0), outputs[:-1]])
-            found.append(_outer(before, drive_errors))
-        return tuple(found)
+        return _concatenate(parts), moving
 
     def _retreat(self, trace, block, errors, moving):
         """Takes the errors of a block of steps back to the step before it."""
