@@ -1,6 +1,6 @@
 """What a study has found, as text and as a picture, from records alone."""
 
-from examples.paper.outcomes import METRICS, Outcomes, pair_table
+from examples.paper.outcomes import METRICS, SMALL, Outcomes, pair_table
 
 
 class Report:
@@ -48,8 +48,9 @@ class Report:
         for metric in dict.fromkeys(claim.metric for claim in self.study.claims):
             table = pair_table(self.outcomes, metric)
             if table:
-                heading = f"Paired differences, {metric}: mean [95 % interval] (pairs)"
-                yield heading, table
+                # The sign is that of the gain, whatever the metric.
+                sign = ", + is less" if metric in SMALL else ""
+                yield f"Paired differences, {metric}{sign}: mean [95 % interval] (pairs)", table
 
     def save_figure(self, path, caption=True):
         """Draws the study; a page that has title and caption as text needs neither in the figure.
