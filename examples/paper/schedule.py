@@ -134,9 +134,16 @@ def processes(jobs):
     finally:
         # A run may take hours: it is not waited for.
         workers = set(multiprocessing.active_children()) - before
+        threading.excepthook = _without_cancelled_futures
         executor.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.terminate()
+
+
+def _without_cancelled_futures(arguments, show=threading.excepthook):
+    # A thread of the executor fails on a cancelled future where its processes end, on Python 3.11.
+    if not issubclass(arguments.exc_type, concurrent.futures.InvalidStateError):
+        show(arguments)
 
 
 def _start_process(threads):
