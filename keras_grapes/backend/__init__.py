@@ -19,11 +19,13 @@ if name not in ("tensorflow", "jax", "torch"):
 
 _module = importlib.import_module(f"keras_grapes.backend.{name}")
 
+can_compile = _module.can_compile
 changes_state_by = _module.changes_state_by
 checked = _module.checked
 checkpointed = _module.checkpointed
 compiled = _module.compiled
 custom_gradient = _module.custom_gradient
+differentiated_as = _module.differentiated_as
 eagerly = _module.eagerly
 gradients = _module.gradients
 has_values = _module.has_values
@@ -42,11 +44,13 @@ variable_key = _module.variable_key
 vjp = _module.vjp
 
 __all__ = [
+    "can_compile",
     "changes_state_by",
     "checked",
     "checkpointed",
     "compiled",
     "custom_gradient",
+    "differentiated_as",
     "eagerly",
     "gradients",
     "has_values",

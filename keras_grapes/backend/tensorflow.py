@@ -173,19 +173,57 @@ def _is_compiled():
         return True
 
 
-def compiled(function):
-    """Returns a function of structures of tensors that XLA compiles where a graph is being made.
+def can_compile():
+    """Whether a part of the graph that is being made can be compiled on its own.
 
-    It compiles anew for every shape, and the compiled function has no derivatives. Where XLA is not
-    at hand, or compiles the graph as a whole, the function is returned as it is.
+    Where operations run at once, and where the graph is compiled as a whole, there is none.
     """
-    if not tf.inside_function() or is_compiled() or not _has_xla():
+    return tf.inside_function() and not is_compiled() and _has_xla()
+
+
+def compiled(function):
+    """Returns a function of structures of tensors that is compiled where `can_compile`.
+
+    It compiles anew for every shape, and the compiled function has no derivatives.
+    """
+    if not can_compile():
         return function
     fused = tf.function(function, jit_compile=True, autograph=False)
 
     def run(*inputs):
         # Under a tape a call would also hand out what its derivatives need, which XLA cannot do.
         return fused(*keras.tree.map_structure(tf.stop_gradient, inputs))
+
+    return run
+
+
+def differentiated_as(function, values):
+    """Returns `values` with the derivatives of `function`, for second derivatives.
+
+    Both are functions of the same structures of tensors and have the same outputs; `values` may
+    have no derivatives, or wrong ones. On JAX and PyTorch what is in a custom gradient has none,
+    and `values` is returned as it is.
+    """
+
+    def run(*inputs):
+        outputs = []
+
+        def flat(function):
+            def flattened(*tensors):
+                outputs[:] = [function(*keras.tree.pack_sequence_as(inputs, tensors))]
+                return tuple(keras.tree.flatten(outputs[0]))
+
+            return flattened
+
+        @custom_gradient
+        def apart(*tensors):
+            def backward(*errors):
+                return vjp(flat(function), *tensors)[1](*errors)
+
+            return flat(values)(*tensors), backward
+
+        found = apart(*keras.tree.flatten(inputs))
+        return keras.tree.pack_sequence_as(outputs[0], found)
 
     return run
 

@@ -50,7 +50,7 @@ def integrate(
         Tuple of the outputs of all steps, shaped as `current`, and of the last state, a tuple.
     """
     length = ops.shape(current)[0]
-    compile = compile and neuron.compiles and _is_large(current)
+    compile = compile and neuron.compiles and _is_large(current) and backend.can_compile()
     prepare = backend.compiled if compile else lambda function: function
     segments = _segments(length, 1 if compile or backend.is_compiled() else BLOCK)
     learned = [p for p in parameters if is_tensor(p)]
@@ -79,13 +79,13 @@ def integrate(
     @backend.custom_gradient
     def run(*inputs):
         current, moving, *constant = keras.tree.pack_sequence_as(structure, inputs)
-        (_, *last), records = _differentiated_as(forward, prepare(values_of_forward))(
+        (_, *last), records = backend.differentiated_as(forward, prepare(values_of_forward))(
             current, moving, *constant
         )
         outputs = _concatenate([record[0][1:] for record in records])
 
         def backward(output_errors, *last_errors):
-            drive_errors, *errors = _differentiated_as(retreat, prepare(retreat))(
+            drive_errors, *errors = backend.differentiated_as(retreat, prepare(retreat))(
                 current, records, output_errors, last_errors, *constant
             )
             if recurrent_kernel is not None:
@@ -104,35 +104,6 @@ def _is_large(current):
     """Whether the samples of a tensor are known to be worth a compilation."""
     sizes = (current.shape[0], *current.shape[2:])
     return None not in sizes and math.prod(sizes) >= COMPILED_FROM
-
-
-def _differentiated_as(function, values):
-    """Returns `values` with the derivatives of `function`, which has the same inputs and values.
-
-    Second derivatives need them. The inputs and outputs are structures of tensors.
-    """
-
-    def run(*inputs):
-        outputs = []
-
-        def flat(function):
-            def flattened(*tensors):
-                outputs[:] = [function(*keras.tree.pack_sequence_as(inputs, tensors))]
-                return tuple(keras.tree.flatten(outputs[0]))
-
-            return flattened
-
-        @backend.custom_gradient
-        def apart(*tensors):
-            def backward(*errors):
-                return backend.vjp(flat(function), *tensors)[1](*errors)
-
-            return flat(values)(*tensors), backward
-
-        found = apart(*keras.tree.flatten(inputs))
-        return keras.tree.pack_sequence_as(outputs[0], found)
-
-    return run
 
 
 @dataclasses.dataclass(frozen=True)
