@@ -35,6 +35,7 @@ is_sparse_gradient = _module.is_sparse_gradient
 is_variable = _module.is_variable
 jvp = _module.jvp
 key_of_step = _module.key_of_step
+lacks_derivatives_of_forward = _module.lacks_derivatives_of_forward
 loop_over_time = _module.loop_over_time
 random_normal = _module.random_normal
 random_uniform = _module.random_uniform
@@ -60,6 +61,7 @@ __all__ = [
     "is_variable",
     "jvp",
     "key_of_step",
+    "lacks_derivatives_of_forward",
     "loop_over_time",
     "name",
     "random_normal",

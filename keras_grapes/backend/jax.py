@@ -64,7 +64,25 @@ def _error_like(error, tensor):
     return jnp.zeros_like(tensor) if error.dtype == jax.dtypes.float0 else error
 
 
-def custom_gradient(function):
+@jax.custom_vjp
+def _once(errors, inputs):
+    """Returns the errors; it cannot be differentiated by the inputs that they are errors of."""
+    return errors
+
+
+def _once_forward(errors, inputs):
+    if any(x.perturbed for x in inputs):
+        raise NotImplementedError(
+            "On JAX the loop over time of spiking units cannot be differentiated twice. Use "
+            "`unroll=True` for second derivatives, such as those of a gradient penalty."
+        )
+    return [error.value for error in errors], [None] * len(inputs)
+
+
+_once.defvjp(_once_forward, lambda none, errors: (errors, none), symbolic_zeros=True)
+
+
+def custom_gradient(function, once=False):
     @functools.wraps(function)
     def call(*inputs):
         inputs = [keras.ops.convert_to_tensor(x) for x in inputs]
@@ -80,10 +98,13 @@ def custom_gradient(function):
             return outputs
 
         def forward(outputs, inputs, held):
-            return outputs, held
+            return outputs, (held, inputs if once else [])
 
-        def back(held, errors):
-            found = pull(*errors, *held)
+        def back(residuals, errors):
+            held, inputs_again = residuals
+            found = list(pull(*errors, *held))
+            if once:
+                found = _once(found, inputs_again)
             found = [e if _differentiable(x) else None for e, x in zip(found, inputs, strict=True)]
             return [None] * len(flat), found, [None] * len(held)
 
@@ -157,6 +178,10 @@ def can_compile():
 
 def compiled(function):
     return function
+
+
+def lacks_derivatives_of_forward():
+    return False
 
 
 def differentiated_as(function, values):

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 
-def custom_gradient(function):
+def custom_gradient(function, once=False):
     """Gives a function of tensors a backward pass of its own.
 
     Args:
@@ -15,6 +15,8 @@ def custom_gradient(function):
             a tensor or a tuple of them; `backward` takes one error for each output and returns a
             tuple with one error for each input, `None` for one that gets none. No variables are
             read in it.
+        once: Bool, whether second derivatives fail, rather than take what `backward` has at hand
+            as constant, on JAX, where it is. Defaults to `False`.
 
     Returns:
         Function of the same tensors that returns `outputs`.
@@ -195,6 +197,14 @@ def compiled(function):
         return fused(*keras.tree.map_structure(tf.stop_gradient, inputs))
 
     return run
+
+
+def lacks_derivatives_of_forward():
+    """Whether a backward pass is itself recorded, and what it holds of the forward pass is not.
+
+    So it is on PyTorch where second derivatives are asked for.
+    """
+    return False
 
 
 def differentiated_as(function, values):

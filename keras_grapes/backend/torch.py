@@ -30,7 +30,7 @@ class _WithBackward(torch.autograd.Function):
         return (None, *context.backward_pass(*errors))
 
 
-def custom_gradient(function):
+def custom_gradient(function, once=False):
     @functools.wraps(function)
     def call(*inputs):
         inputs = [keras.ops.convert_to_tensor(x) for x in inputs]
@@ -131,6 +131,10 @@ def can_compile():
 
 def compiled(function):
     return function
+
+
+def lacks_derivatives_of_forward():
+    return torch.is_grad_enabled()
 
 
 def differentiated_as(function, values):

@@ -390,7 +390,7 @@ class SNU(NeuronLayer):
 
     In training on TensorFlow, XLA compiles the loops over time where the number of steps is known
     and steps times units are 4096 or more: some tenths of a second, once for each batch size.
-    Second derivatives need `unroll=True` on JAX and PyTorch.
+    Second derivatives need `unroll=True` on JAX, which takes surrogate gradients as constants.
 
     Args:
         units: Positive int, number of units.

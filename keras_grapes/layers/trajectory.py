@@ -6,6 +6,7 @@ the step before is written out step by step, and all else is one operation for t
 """
 
 import dataclasses
+import functools
 import math
 
 import keras
@@ -76,7 +77,7 @@ def integrate(
         return way_of(learned, kernels).backward(traces, output_errors, last_errors)
 
     # The backend takes tensors by position alone.
-    @backend.custom_gradient
+    @functools.partial(backend.custom_gradient, once=True)
     def run(*inputs):
         current, moving, *constant = keras.tree.pack_sequence_as(structure, inputs)
         (_, *last), records = backend.differentiated_as(forward, prepare(values_of_forward))(
@@ -85,11 +86,13 @@ def integrate(
         outputs = _concatenate([record[0][1:] for record in records])
 
         def backward(output_errors, *last_errors):
+            again = backend.lacks_derivatives_of_forward()
+            held = forward(current, moving, *constant)[1] if again else records
             drive_errors, *errors = backend.differentiated_as(retreat, prepare(retreat))(
-                current, records, output_errors, last_errors, *constant
+                current, held, output_errors, last_errors, *constant
             )
             if recurrent_kernel is not None:
-                before = _concatenate([record[0][:-1] for record in records])
+                before = _concatenate([record[0][:-1] for record in held])
                 errors.append(_outer(before, drive_errors))
             return (drive_errors, *keras.tree.flatten(errors))
 

@@ -325,3 +325,47 @@ def test_what_needs_tensorflow_says_so(tmp_path):
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
         kg.export_saved_model(network(), tmp_path / "1")
     assert not (tmp_path / "1").exists()
+
+
+def gradient_of_penalty(layer, x):
+    """The gradient of the squared norm of the gradient of the sum of squared outputs."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        gradient = jax.grad(lambda x: ops.sum(layer(x, training=True) ** 2))
+        return jax.grad(lambda x: ops.sum(gradient(x) ** 2))(x)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        loss = ops.sum(layer(x, training=True) ** 2)
+        (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+        return torch.autograd.grad(ops.sum(gradient**2), x)[0]
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = ops.sum(layer(x, training=True) ** 2)
+        penalty = ops.sum(inner.gradient(loss, x) ** 2)
+    return outer.gradient(penalty, x)
+
+
+@pytest.mark.parametrize("unit", [kg.SNU, kg.SSNU])
+def test_second_derivatives_of_spiking_units(unit):
+    rng = np.random.default_rng(3)
+    x, kernel = rng.uniform(0, 2, (2, 4, 3)).astype("float32"), rng.normal(size=(3, 8)) / 2
+    found = []
+    for unroll in (True, False):
+        layer = unit(8, return_sequences=True, unroll=unroll)
+        layer.build(x.shape)
+        layer.cell.kernel.assign(kernel)
+        if keras.backend.backend() == "jax" and not unroll:
+            with pytest.raises(NotImplementedError, match="unroll=True"):
+                gradient_of_penalty(layer, x)
+            return
+        found.append(ops.convert_to_numpy(gradient_of_penalty(layer, x)))
+    assert np.abs(found[0]).max() > 0.01
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
