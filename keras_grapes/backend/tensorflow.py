@@ -184,12 +184,10 @@ def can_compile():
 
 
 def compiled(function):
-    """Returns a function of structures of tensors that is compiled where `can_compile`.
+    """Returns a function of structures of tensors that is compiled, to be used if `can_compile()`.
 
     It compiles anew for every shape, and the compiled function has no derivatives.
     """
-    if not can_compile():
-        return function
     fused = tf.function(function, jit_compile=True, autograph=False)
 
     def run(*inputs):

@@ -52,7 +52,6 @@ def integrate(
     """
     length = ops.shape(current)[0]
     compile = compile and neuron.compiles and _is_large(current) and backend.can_compile()
-    prepare = backend.compiled if compile else lambda function: function
     segments = _segments(length, 1 if compile or backend.is_compiled() else BLOCK)
     learned = [p for p in parameters if is_tensor(p)]
     kernels = [] if recurrent_kernel is None else [recurrent_kernel]
@@ -76,21 +75,22 @@ def integrate(
         ]
         return way_of(learned, kernels).backward(traces, output_errors, last_errors)
 
+    go, go_back = values_of_forward, retreat
+    if compile:
+        go = backend.compiled(go)
+        go_back = backend.differentiated_as(retreat, backend.compiled(retreat))
+
     # The backend takes tensors by position alone.
     @functools.partial(backend.custom_gradient, once=True)
     def run(*inputs):
         current, moving, *constant = keras.tree.pack_sequence_as(structure, inputs)
-        (_, *last), records = backend.differentiated_as(forward, prepare(values_of_forward))(
-            current, moving, *constant
-        )
+        (_, *last), records = backend.differentiated_as(forward, go)(current, moving, *constant)
         outputs = _concatenate([record[0][1:] for record in records])
 
         def backward(output_errors, *last_errors):
             again = backend.lacks_derivatives_of_forward()
             held = forward(current, moving, *constant)[1] if again else records
-            drive_errors, *errors = backend.differentiated_as(retreat, prepare(retreat))(
-                current, held, output_errors, last_errors, *constant
-            )
+            drive_errors, *errors = go_back(current, held, output_errors, last_errors, *constant)
             if recurrent_kernel is not None:
                 before = _concatenate([record[0][:-1] for record in held])
                 errors.append(_outer(before, drive_errors))

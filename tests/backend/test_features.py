@@ -12,6 +12,7 @@ from keras import layers, ops, optimizers
 import keras_grapes as kg
 from keras_grapes import backend
 from tests import reference
+from tests.second_derivatives import gradient_of_penalty
 
 pytestmark = pytest.mark.every_backend
 
@@ -325,32 +326,6 @@ def test_what_needs_tensorflow_says_so(tmp_path):
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
         kg.export_saved_model(network(), tmp_path / "1")
     assert not (tmp_path / "1").exists()
-
-
-def gradient_of_penalty(layer, x):
-    """The gradient of the squared norm of the gradient of the sum of squared outputs."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        gradient = jax.grad(lambda x: ops.sum(layer(x, training=True) ** 2))
-        return jax.grad(lambda x: ops.sum(gradient(x) ** 2))(x)
-    if keras.backend.backend() == "torch":
-        import torch
-
-        x = torch.tensor(x, requires_grad=True)
-        loss = ops.sum(layer(x, training=True) ** 2)
-        (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
-        return torch.autograd.grad(ops.sum(gradient**2), x)[0]
-    import tensorflow as tf
-
-    x = tf.constant(x)
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            loss = ops.sum(layer(x, training=True) ** 2)
-        penalty = ops.sum(inner.gradient(loss, x) ** 2)
-    return outer.gradient(penalty, x)
 
 
 @pytest.mark.parametrize("unit", [kg.SNU, kg.SSNU])

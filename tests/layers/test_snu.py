@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import keras_grapes as kg
+from tests.second_derivatives import gradient_of_penalty
 
 RESETS = ("gate", "soft", "subtract", "none")
 UNITS = {"step": kg.SNU, "sigmoid": kg.SSNU}
@@ -338,13 +339,7 @@ def test_second_derivatives_equal_those_of_the_cell(kind, how, monkeypatch):
         model.build(x.shape)
 
         def penalty_gradient(model=model):
-            with tf.GradientTape() as outer:
-                outer.watch(x)
-                with tf.GradientTape() as inner:
-                    inner.watch(x)
-                    loss = tf.reduce_sum(model(x, training=True) ** 2)
-                penalty = tf.reduce_sum(inner.gradient(loss, x) ** 2)
-            return outer.gradient(penalty, x)
+            return gradient_of_penalty(model, x)
 
         if model is layer and how != "eager":
             penalty_gradient = tf.function(penalty_gradient, jit_compile=how == "jit")
