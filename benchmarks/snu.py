@@ -118,14 +118,19 @@ def keras_candidates(steps):
 def measure(batch, options):
     """Returns for every candidate its seconds per step in each round, and seconds to compile."""
     timers, first = {}, {}
-    for name, prepare in keras_candidates(options.steps).items():
+    candidates = keras_candidates(options.steps)
+    unknown = [name for name in options.only or [] if name not in candidates]
+    if unknown:
+        raise SystemExit(f"--only takes the names {list(candidates)}. Received: {unknown}")
+    for name in options.only or candidates:
+        prepare = candidates[name]
         run = prepare(batch)
         first[name] = seconds(run, 1)
         run()
         timers[name] = lambda repeats, run=run: seconds(run, repeats)
     peers = {
         name: Peer(options.python, name, SIZES, options.steps, batch)
-        for name in peers_for(options.steps)
+        for name in ([] if options.only else peers_for(options.steps))
     }
     for name, peer in peers.items():
         if peer.available:
@@ -217,9 +222,7 @@ def table(times, first, batch):
         f"batch {batch}",
         f"{'':35}  samples/s  ms/step  time / kg.SNU  time / floor  first call s",
     ]
-    best = [
-        min(pair) for pair in zip(times["matrix products"], times["matrix products, jit_compile"])
-    ]
+    best = [min(pair) for pair in zip(*(times[name] for name in times if "products" in name))]
     for name in sorted(times, key=lambda name: statistics.median(times[name])):
         median = statistics.median(times[name])
         ratio = statistics.median(a / b for a, b in zip(times[name], times["kg.SNU"]))
@@ -229,7 +232,6 @@ def table(times, first, batch):
             f"{name:35}  {batch / median:>9.0f}  {1e3 * median:>7.1f}  {ratio:>13.2f}  "
             f"{floor:>12.2f}  {call:>12}"
         )
-    lines += [f"{name:35}  not measured" for name in PEERS if name not in times]
     return "\n".join(lines)
 
 
@@ -240,6 +242,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=11, help="default 11")
     parser.add_argument("--repeats", type=int, default=5, help="steps a round, default 5")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="lines of the table to measure")
     parser.add_argument("--output", help="file for all numbers, as JSON")
     parser.add_argument("--memory", action="store_true", help="measure the memory of a layer")
     parser.add_argument("--first-calls", action="store_true", help="measure first calls")
@@ -247,6 +250,9 @@ def parse():
     parser.add_argument("--peak-memory-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--jit", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.only:
+        # What the ratios refer to.
+        options.only = list(dict.fromkeys(["matrix products", "kg.SNU", *options.only]))
     if min(options.steps, options.rounds, options.repeats, *options.batch) < 1:
         parser.error("--steps, --batch, --rounds and --repeats must be at least 1")
     return options
@@ -272,6 +278,9 @@ def main():
         times, first = measure(batch, options)
         results[batch] = {"seconds": times, "first_call": first}
         print("\n" + table(times, first, batch), flush=True)
+        for name in [] if options.only else PEERS:
+            if name not in times:
+                print(f"{name:35}  not measured")
     if options.output:
         os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
         with open(options.output, "w", encoding="utf-8") as file:
